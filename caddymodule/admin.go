@@ -1,0 +1,73 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() {
+	caddy.RegisterModule(Admin{})
+}
+
+// Admin answers the requests of the sse_api handler under Caddy's admin API,
+// at /sse/. The query parameter `hub` chooses a hub other than `default`. Who
+// may use it is the admin endpoint's business; by default that is who is on
+// the same machine.
+type Admin struct{}
+
+const adminBase = "/sse"
+
+// CaddyModule returns the Caddy module information.
+func (Admin) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.sse",
+		New: func() caddy.Module { return new(Admin) },
+	}
+}
+
+// Routes implements caddy.AdminRouter.
+func (a Admin) Routes() []caddy.AdminRoute {
+	handler := caddy.AdminHandlerFunc(a.serve)
+	return []caddy.AdminRoute{
+		{Pattern: adminBase, Handler: handler},
+		{Pattern: adminBase + "/", Handler: handler},
+	}
+}
+
+func (Admin) serve(w http.ResponseWriter, r *http.Request) error {
+	hub, err := chooseHub(r)
+	if err == nil {
+		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub"}
+		err = q.serve(w, r, strings.TrimPrefix(r.URL.Path, adminBase))
+	}
+	if err != nil {
+		return writeProblem(w, asProblem(err))
+	}
+	return nil
+}
+
+// chooseHub finds the hub among those that are live. Admin modules are set up
+// before the apps are, so it cannot be known earlier.
+func chooseHub(r *http.Request) (*liveHub, error) {
+	name := r.URL.Query().Get("hub")
+	if name == "" {
+		name = DefaultHub
+	}
+	live := liveHubs()
+	var names []string
+	for _, hub := range live {
+		if hub.name == name {
+			return hub, nil
+		}
+		names = append(names, hub.name)
+	}
+	if len(names) == 0 {
+		return nil, problemf(http.StatusNotFound, "there is no hub: add the sse directive to a site first")
+	}
+	return nil, problemf(http.StatusNotFound, "there is no hub %.64q; choose one with ?hub=: %s", name, strings.Join(names, ", ")).in("hub")
+}
+
+// Interface guards
+var _ caddy.AdminRouter = Admin{}

@@ -1,0 +1,179 @@
+package caddymodule
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+func init() {
+	caddy.RegisterModule(API{})
+}
+
+// API is the endpoint that backends publish to and operators look into, for
+// places that Caddy's admin API does not reach: another port, a Unix socket, a
+// network. It answers these requests under its base:
+//
+//	POST /publish/{channel}   publish the body on the channel
+//	POST /publish             publish an envelope or an array of them
+//	GET  /                    the hub's numbers
+//	GET  /channels            its channels, with counts
+//	GET  /channels/{channel}  one channel with its kept events
+//	GET  /health              200 while the hub can publish and deliver
+//
+// Exactly one of `tokens` and `unauthenticated` must be set.
+type API struct {
+	// The hub to publish to. Default: default.
+	Hub string `json:"hub,omitempty"`
+
+	// The path under which the API is, without a slash at its end. Default:
+	// none, the API is at the root. The Caddyfile takes it from the
+	// directive's path matcher.
+	Base string `json:"base,omitempty"`
+
+	// Secrets of which a client must present one, as `Authorization: Bearer
+	// <token>`. Placeholders are replaced when the configuration is loaded.
+	Tokens []string `json:"tokens,omitempty"`
+
+	// Whether everybody who can reach the endpoint may use it.
+	Unauthenticated bool `json:"unauthenticated,omitempty"`
+
+	// Channels and prefix patterns that may be published to. Default: all.
+	Allow []string `json:"allow,omitempty"`
+
+	// The largest body of a request, in bytes. Default: 1 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	tokens   [][sha256.Size]byte
+	requests requests
+	log      *slog.Logger
+}
+
+// defaultMaxBody is the largest body of a request, in bytes.
+const defaultMaxBody = 1 << 20
+
+// CaddyModule returns the Caddy module information.
+func (API) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.sse_api",
+		New: func() caddy.Module { return new(API) },
+	}
+}
+
+// Provision sets up the endpoint.
+func (a *API) Provision(ctx caddy.Context) error {
+	a.log = ctx.Slogger()
+	if a.Hub == "" {
+		a.Hub = DefaultHub
+	}
+	if err := a.setUp(); err != nil {
+		return err
+	}
+	if err := a.readTokens(); err != nil {
+		return err
+	}
+	app, err := ctx.App("sse")
+	if err != nil {
+		return err
+	}
+	hub, err := app.(*App).hub(a.Hub)
+	if err != nil {
+		return err
+	}
+	a.requests = requests{hub: hub, allow: a.Allow, maxBody: a.MaxBody}
+	return nil
+}
+
+// setUp checks the settings and gives them their defaults.
+func (a *API) setUp() error {
+	switch {
+	case len(a.Tokens) == 0 && !a.Unauthenticated:
+		return errors.New("it does not say who may publish: add `token <secret>`, or `unauthenticated` if only trusted programs can reach it")
+	case len(a.Tokens) > 0 && a.Unauthenticated:
+		return errors.New("`token` and `unauthenticated` contradict each other: leave one of them out")
+	case a.MaxBody < 0:
+		return fmt.Errorf("max_body must be positive, not %d", a.MaxBody)
+	case a.MaxBody == 0:
+		a.MaxBody = defaultMaxBody
+	}
+	for _, pattern := range a.Allow {
+		if err := sse.ValidatePattern(pattern); err != nil {
+			return fmt.Errorf("allow: %w", err)
+		}
+	}
+	return nil
+}
+
+// readTokens replaces the placeholders in the tokens.
+func (a *API) readTokens() error {
+	repl := caddy.NewReplacer()
+	for _, token := range a.Tokens {
+		secret := repl.ReplaceAll(token, "")
+		if secret == "" {
+			return fmt.Errorf("token: %s is empty; is the environment variable set?", token)
+		}
+		a.tokens = append(a.tokens, sha256.Sum256([]byte(secret)))
+	}
+	return nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	err := a.serve(w, r)
+	if err == nil {
+		return nil
+	}
+	p := asProblem(err)
+	a.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a request",
+		slog.Int("status", p.Status), slog.String("detail", p.Detail))
+	return writeProblem(w, p)
+}
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
+	if err := a.authenticate(r); err != nil {
+		return err
+	}
+	path, ok := strings.CutPrefix(r.URL.Path, a.Base)
+	if !ok {
+		return notFound(r.URL.Path)
+	}
+	return a.requests.serve(w, r, path)
+}
+
+// authenticate compares digests, so that neither the content nor the length of
+// a token shows in the time that it takes.
+func (a *API) authenticate(r *http.Request) error {
+	if a.Unauthenticated {
+		return nil
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return problemf(http.StatusUnauthorized, "a token is needed: send the header Authorization: Bearer <token>").
+			with("WWW-Authenticate", `Bearer realm="sse"`)
+	}
+	digest := sha256.Sum256([]byte(strings.TrimSpace(token)))
+	known := 0
+	for _, t := range a.tokens {
+		known |= subtle.ConstantTimeCompare(t[:], digest[:])
+	}
+	if known == 0 {
+		return problemf(http.StatusUnauthorized, "the token is not one that this endpoint accepts").
+			with("WWW-Authenticate", `Bearer realm="sse", error="invalid_token"`)
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*API)(nil)
+	_ caddyhttp.MiddlewareHandler = (*API)(nil)
+)

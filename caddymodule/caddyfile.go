@@ -1,0 +1,188 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("sse", parseGlobal)
+	httpcaddyfile.RegisterHandlerDirective("sse", parseSubscribe)
+	httpcaddyfile.RegisterDirective("sse_api", parseAPI)
+	// Behind whatever authenticates and rewrites, before what responds.
+	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterDirectiveOrder("sse_api", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// parseGlobal adds a hub to the app. It may be given once for each hub.
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := new(App)
+	if previous, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(previous.Value, app); err != nil {
+			return nil, err
+		}
+	}
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "sse", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile adds a hub from Caddyfile tokens. Syntax:
+//
+//	sse [<hub>] {
+//	    broker   memory
+//	    history  <count> <age>
+//	    memory   <size>
+//	    drain    <duration> | off
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	name := DefaultHub
+	if d.NextArg() {
+		name = d.Val()
+	}
+	if err := noMore(d); err != nil {
+		return err
+	}
+	if _, ok := a.Hubs[name]; ok {
+		return d.Errf("hub %s is configured twice", name)
+	}
+	hub := new(Hub)
+	if a.Hubs == nil {
+		a.Hubs = make(map[string]*Hub)
+	}
+	a.Hubs[name] = hub
+	return parseBlock(d, options{
+		"broker": func() error { return hub.parseBroker(d) },
+		"history": func() error {
+			if err := parseCount(d, &hub.HistoryCount); err != nil {
+				return err
+			}
+			return parseDuration(d, &hub.HistoryAge)
+		},
+		"memory": func() error { return parseSize(d, &hub.Memory) },
+		"drain":  func() error { return parseDurationOrOff(d, &hub.Drain) },
+	})
+}
+
+func (c *Hub) parseBroker(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	name := d.Val()
+	module, err := caddyfile.UnmarshalModule(d, "sse.brokers."+name)
+	if err != nil {
+		return err
+	}
+	c.BrokerRaw = caddyconfig.JSONModuleObject(module, "name", name, nil)
+	return nil
+}
+
+func parseSubscribe(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	s := new(Subscribe)
+	if err := s.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// UnmarshalCaddyfile sets up the endpoint from Caddyfile tokens. Syntax:
+//
+//	sse [<matcher>] {
+//	    hub        <name>
+//	    channel    <name…>
+//	    allow      <name|prefix*…>
+//	    keepalive  <duration> | off
+//	    retry      <duration>
+//	    max_age    <duration> | off
+//	    overload   retry | 503
+//	    limits {
+//	        connections <n>
+//	        channels    <n>
+//	        replay      <n>
+//	    }
+//	}
+func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if err := noMore(d); err != nil {
+		return err
+	}
+	start := *d
+	err := parseBlock(d, options{
+		"hub":       func() error { return parseString(d, &s.Hub) },
+		"channel":   func() error { return parseStrings(d, &s.Channels) },
+		"allow":     func() error { return parseStrings(d, &s.Allow) },
+		"keepalive": func() error { return parseDurationOrOff(d, &s.Keepalive) },
+		"retry":     func() error { return parseDuration(d, &s.Retry) },
+		"max_age":   func() error { return parseDurationOrOff(d, &s.MaxAge) },
+		"overload":  func() error { return parseString(d, &s.Overload) },
+		"limits": func() error {
+			return parseBlock(d, options{
+				"connections": func() error { return parseCount(d, &s.Limits.Connections) },
+				"channels":    func() error { return parseCount(d, &s.Limits.Channels) },
+				"replay":      func() error { return parseCount(d, &s.Limits.Replay) },
+			})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return atDirective(start, new(*s).setUp())
+}
+
+// parseAPI takes the API's base from the path matcher, if there is one: what
+// is under /sse* has its requests at /sse/publish and so on.
+func parseAPI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name
+	a := new(API)
+	if h.NextArg() {
+		if strings.HasPrefix(h.Val(), "/") {
+			a.Base = strings.TrimRight(strings.TrimSuffix(h.Val(), "*"), "/")
+		}
+		h.Prev()
+	}
+	matchers, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matchers, a), nil
+}
+
+// UnmarshalCaddyfile sets up the endpoint from Caddyfile tokens. Syntax:
+//
+//	sse_api [<matcher>] {
+//	    hub       <name>
+//	    token     <secret…>
+//	    unauthenticated
+//	    allow     <name|prefix*…>
+//	    max_body  <size>
+//	}
+//
+// One of token and unauthenticated must be there.
+func (a *API) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if err := noMore(d); err != nil {
+		return err
+	}
+	start := *d
+	err := parseBlock(d, options{
+		"hub":             func() error { return parseString(d, &a.Hub) },
+		"token":           func() error { return parseStrings(d, &a.Tokens) },
+		"unauthenticated": func() error { a.Unauthenticated = true; return nil },
+		"allow":           func() error { return parseStrings(d, &a.Allow) },
+		"max_body":        func() error { return parseSize(d, &a.MaxBody) },
+	})
+	if err != nil {
+		return err
+	}
+	return atDirective(start, new(*a).setUp())
+}

@@ -1,0 +1,159 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// parseJSON reads an envelope or an array of them. It is stricter than
+// encoding/json, which takes a misspelt field for an absent one, the last of
+// two equal ones, and any case.
+func parseJSON(body []byte) (events []sse.Event, isArray bool, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	start, err := decoder.Token()
+	if err != nil {
+		return nil, false, jsonProblem(err)
+	}
+	switch start {
+	case json.Delim('{'):
+		e, err := parseEnvelope(decoder)
+		if err != nil {
+			return nil, false, err
+		}
+		return []sse.Event{e}, false, atEnd(decoder)
+	case json.Delim('['):
+		events, err := parseArray(decoder)
+		if err != nil {
+			return nil, true, err
+		}
+		return events, true, atEnd(decoder)
+	}
+	return nil, false, problemf(http.StatusBadRequest, "the body must be a JSON object, which is one envelope, or an array of them")
+}
+
+func parseArray(decoder *json.Decoder) ([]sse.Event, error) {
+	var events []sse.Event
+	for decoder.More() {
+		index := len(events)
+		start, err := decoder.Token()
+		if err == nil && start != json.Delim('{') {
+			err = problemf(http.StatusBadRequest, "it must be an object, which is an envelope")
+		}
+		var e sse.Event
+		if err == nil {
+			e, err = parseEnvelope(decoder)
+		}
+		if err != nil {
+			p := asProblem(jsonProblem(err))
+			p.Index = &index
+			return nil, p
+		}
+		events = append(events, e)
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, jsonProblem(err)
+	}
+	if len(events) == 0 {
+		return nil, problemf(http.StatusBadRequest, "the array is empty: there is nothing to publish")
+	}
+	return events, nil
+}
+
+// parseEnvelope reads the rest of an object.
+func parseEnvelope(decoder *json.Decoder) (sse.Event, error) {
+	var e sse.Event
+	seen := make(map[string]bool)
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return e, jsonProblem(err)
+		}
+		name := token.(string) // the decoder refuses other keys
+		if seen[name] {
+			return e, problemf(http.StatusBadRequest, "%.64q is given twice", name).in(name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return e, jsonProblem(err)
+		}
+		if err := setField(&e, name, value); err != nil {
+			return e, err
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return e, jsonProblem(err)
+	}
+	if seen["channel"] && seen["channels"] {
+		return e, errBothChannels()
+	}
+	return e, nil
+}
+
+func setField(e *sse.Event, name string, value json.RawMessage) error {
+	var err error
+	switch name {
+	case "channel":
+		e.Channels = make([]string, 1)
+		err = unmarshal(value, &e.Channels[0], name, "a string")
+	case "channels":
+		err = unmarshal(value, &e.Channels, name, "an array of strings")
+	case "data":
+		e.Data = dataOf(value)
+	case "event":
+		err = unmarshal(value, &e.Name, name, "a string")
+	case "retry":
+		e.Retry, err = parseRetry(string(value))
+	default:
+		return unknownField(name)
+	}
+	return err
+}
+
+// dataOf returns a string verbatim and any other value in its compact form.
+func dataOf(value json.RawMessage) string {
+	var text string
+	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
+		return text
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, value); err != nil {
+		panic("caddymodule: a decoded value is not JSON: " + err.Error())
+	}
+	return compact.String()
+}
+
+func unmarshal(value json.RawMessage, into any, field, kind string) error {
+	if string(value) == "null" || json.Unmarshal(value, into) != nil {
+		return problemf(http.StatusBadRequest, "%s must be %s", field, kind).in(field)
+	}
+	return nil
+}
+
+func atEnd(decoder *json.Decoder) error {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return problemf(http.StatusBadRequest, "something follows the end of the JSON value at byte %d; to publish several events, put them into an array", decoder.InputOffset())
+	}
+	return nil
+}
+
+// jsonProblem says where a body stops being JSON.
+func jsonProblem(err error) error {
+	var p *problem
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return problemf(http.StatusBadRequest, "the JSON ends before it is complete")
+	case errors.As(err, &syntax):
+		return problemf(http.StatusBadRequest, "not valid JSON at byte %s: %s", strconv.FormatInt(syntax.Offset, 10), syntax)
+	}
+	return problemf(http.StatusBadRequest, "not valid JSON: %s", err)
+}

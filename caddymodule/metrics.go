@@ -1,0 +1,61 @@
+package caddymodule
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// The metrics are read from the hubs when they are scraped. Caddy gives every
+// configuration a registry of its own, so counters kept there would begin
+// anew with each reload; the hubs' live on.
+var (
+	streamsOpen     = describe("streams_open", "Streams that are open now.")
+	channelsKnown   = describe("channels", "Channels that have subscribers or had events.")
+	keptBytes       = describe("kept_bytes", "Memory of the events that are kept for replay.")
+	eventsPublished = describe("events_published_total", "Events published.")
+	eventsDelivered = describe("events_delivered_total", "Events written to streams, counted once for each stream.")
+	streamsClosed   = describe("streams_closed_total", "Streams that ended, by reason.", "reason")
+	resets          = describe("resets_total", "Channels and patterns of which subscribers were told that events are missing, by reason.", "reason")
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("caddy_sse_"+name, help, append([]string{"hub"}, labels...), nil)
+}
+
+// A collector reads the hubs that an app holds.
+type collector struct{ app *App }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{streamsOpen, channelsKnown, keptBytes, eventsPublished, eventsDelivered, streamsClosed, resets} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	for _, live := range c.app.live() {
+		collectHub(ch, live.name, live.Stats())
+	}
+}
+
+func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats) {
+	gauge := func(d *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, hub)
+	}
+	counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{hub}, labels...)...)
+	}
+	gauge(streamsOpen, float64(stats.Streams))
+	gauge(channelsKnown, float64(stats.Channels))
+	gauge(keptBytes, float64(stats.KeptBytes))
+	counter(eventsPublished, stats.Published)
+	counter(eventsDelivered, stats.Delivered)
+	for reason, n := range stats.Closed {
+		counter(streamsClosed, n, string(reason))
+	}
+	for reason, n := range stats.Resets {
+		counter(resets, n, string(reason))
+	}
+}

@@ -1,0 +1,210 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// requests answers what is asked of a hub from inside: by the sse_api handler
+// and by Caddy's admin API alike.
+type requests struct {
+	hub     *liveHub
+	allow   []string // what may be published to; empty is everything
+	maxBody int64
+	// ownQuery is a query parameter that is not for us.
+	ownQuery string
+}
+
+func notFound(path string) *problem {
+	return problemf(http.StatusNotFound, "there is nothing at %.256s; there are /publish, /publish/{channel}, /channels, /channels/{channel} and /health below the base", path)
+}
+
+// serve answers a request for a path below the base.
+func (q *requests) serve(w http.ResponseWriter, r *http.Request, path string) error {
+	resource, name, named := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	switch {
+	case path != "" && !strings.HasPrefix(path, "/"):
+		return notFound(path)
+	case resource == "publish":
+		if r.Method != http.MethodPost {
+			return methodNotAllowed(r.Method, "POST")
+		}
+		return q.publish(w, r, name, named)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return methodNotAllowed(r.Method, "GET, HEAD")
+	case resource == "" && !named:
+		return q.numbers(w)
+	case resource == "channels" && !named:
+		return q.channels(w, r)
+	case resource == "channels":
+		return q.channel(w, r, name)
+	case resource == "health" && !named:
+		return q.health(w)
+	}
+	return notFound(path)
+}
+
+// numbers answers with the hub's numbers.
+func (q *requests) numbers(w http.ResponseWriter) error {
+	stats := q.hub.Stats()
+	return writeJSON(w, struct {
+		Hub       string                     `json:"hub"`
+		Position  sse.Position               `json:"position"`
+		Streams   int                        `json:"streams"`
+		Channels  int                        `json:"channels"`
+		Patterns  int                        `json:"patterns"`
+		KeptBytes int64                      `json:"kept_bytes"`
+		Published uint64                     `json:"published"`
+		Delivered uint64                     `json:"delivered"`
+		Closed    map[sse.CloseReason]uint64 `json:"closed"`
+		Resets    map[sse.ResetReason]uint64 `json:"resets"`
+	}{
+		q.hub.name, stats.Position, stats.Streams, stats.Channels, stats.Patterns,
+		stats.KeptBytes, stats.Published, stats.Delivered, stats.Closed, stats.Resets,
+	})
+}
+
+type channelJSON struct {
+	Channel     string       `json:"channel"`
+	Subscribers int          `json:"subscribers"`
+	Events      int          `json:"events"`
+	Bytes       int          `json:"bytes"`
+	Last        sse.Position `json:"last"`
+}
+
+type eventJSON struct {
+	ID    sse.Position `json:"id"`
+	Event string       `json:"event"`
+	Data  string       `json:"data"`
+	Time  time.Time    `json:"time"`
+}
+
+// Greatest and usual number of entries in one answer.
+const (
+	maxPage     = 1000
+	defaultPage = 100
+)
+
+// channels answers with a page of the channels. The next one is asked for with
+// the name that the answer ends with.
+func (q *requests) channels(w http.ResponseWriter, r *http.Request) error {
+	query, err := q.query(r, "prefix", "after", "limit")
+	if err != nil {
+		return err
+	}
+	limit, err := pageLimit(query)
+	if err != nil {
+		return err
+	}
+	page := struct {
+		Channels []channelJSON `json:"channels"`
+		Next     string        `json:"next,omitempty"`
+	}{Channels: []channelJSON{}}
+	for _, info := range q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1) {
+		if len(page.Channels) == limit {
+			page.Next = page.Channels[limit-1].Channel
+			break
+		}
+		page.Channels = append(page.Channels, channelJSON(info))
+	}
+	return writeJSON(w, page)
+}
+
+// channel answers with a channel and its newest kept events.
+func (q *requests) channel(w http.ResponseWriter, r *http.Request, name string) error {
+	query, err := q.query(r, "limit")
+	if err != nil {
+		return err
+	}
+	limit, err := pageLimit(query)
+	if err != nil {
+		return err
+	}
+	if err := sse.ValidateChannel(name); err != nil {
+		return problemf(http.StatusBadRequest, "%s", err).in("channel")
+	}
+	info, kept, ok := q.hub.Channel(name, limit)
+	if !ok {
+		return problemf(http.StatusNotFound, "channel %q has no subscribers, and no events that are remembered", name)
+	}
+	events := make([]eventJSON, len(kept))
+	for i, e := range kept {
+		events[i] = eventJSON(e)
+	}
+	return writeJSON(w, struct {
+		channelJSON
+		Kept []eventJSON `json:"kept"`
+	}{channelJSON(info), events})
+}
+
+// health answers 200 only while the hub can publish and deliver.
+func (q *requests) health(w http.ResponseWriter) error {
+	if err := q.hub.Health(); err != nil {
+		return problemf(http.StatusServiceUnavailable, "hub %s: %s", q.hub.name, err)
+	}
+	return writeJSON(w, struct {
+		Status string `json:"status"`
+	}{"ok"})
+}
+
+// query returns the query, in which only the named parameters may be, each at most once.
+func (q *requests) query(r *http.Request, allowed ...string) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, problemf(http.StatusBadRequest, "the query cannot be read: %s", err)
+	}
+	for name, values := range query {
+		switch {
+		case name == q.ownQuery && name != "":
+		case !slices.Contains(allowed, name):
+			return nil, problemf(http.StatusBadRequest, "%.64q is not a parameter of this request; it takes: %s", name, strings.Join(allowed, ", ")).in(name)
+		case len(values) > 1:
+			return nil, problemf(http.StatusBadRequest, "%s is given %d times", name, len(values)).in(name)
+		}
+	}
+	return query, nil
+}
+
+func pageLimit(query url.Values) (int, error) {
+	text := query.Get("limit")
+	if text == "" {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, problemf(http.StatusBadRequest, "limit must be a number from 1 to %d", maxPage).in("limit")
+	}
+	return limit, nil
+}
+
+func writeJSON(w http.ResponseWriter, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	// The client may be gone; there is nobody else to tell.
+	_, _ = w.Write(append(body, '\n'))
+	return nil
+}
+
+// publishProblem says what a hub's refusal means to a publisher.
+func publishProblem(err error) error {
+	var field *sse.FieldError
+	switch {
+	case errors.As(err, &field):
+		return problemf(http.StatusBadRequest, "%s", field).in(field.Field)
+	case errors.Is(err, sse.ErrUnavailable), errors.Is(err, sse.ErrClosed):
+		return problemf(http.StatusServiceUnavailable, "%s; nothing was published", err).with("Retry-After", "5")
+	}
+	return err
+}

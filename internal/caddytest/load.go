@@ -1,0 +1,128 @@
+package caddytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+// FreePort returns a TCP port of the loopback interface that nobody listens
+// on, for UDP (HTTP/3) as well.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := tcp.Addr().(*net.TCPAddr).Port
+		udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		tcp.Close()
+		if err == nil {
+			udp.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return 0
+}
+
+// Adapt turns a Caddyfile into Caddy's JSON. Warnings, other than that of the
+// formatting, are errors.
+func Adapt(caddyfile string) ([]byte, error) {
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	config, warnings, err := adapter.Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		if w.Message != "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies" {
+			return nil, fmt.Errorf("%s", w)
+		}
+	}
+	return config, nil
+}
+
+// Load runs a Caddyfile in this process until the test ends. Loading another
+// one before that is a reload. There is one Caddy in a process, so tests that
+// use it must not run in parallel.
+//
+// The Caddyfile's global options should hold `admin off`, or an admin address
+// with a free port, and nothing that needs the network: TLS is that of `tls
+// internal`.
+func Load(t testing.TB, caddyfile string) {
+	t.Helper()
+	if err := TryLoad(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TryLoad is Load for a Caddyfile that may be refused.
+func TryLoad(t testing.TB, caddyfile string) error {
+	t.Helper()
+	config, err := Adapt(caddyfile)
+	if err != nil {
+		return err
+	}
+	return LoadJSON(t, config)
+}
+
+// LoadJSON is TryLoad for a configuration in JSON.
+func LoadJSON(t testing.TB, config []byte) error {
+	t.Helper()
+	isolate(t)
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stop Caddy: %s", err)
+		}
+	})
+	return caddy.Load(noPersist(t, config), true)
+}
+
+// isolate keeps certificates and autosaved configurations out of the home
+// directory. One directory serves the whole process, since Caddy reads the
+// variable once.
+func isolate(t testing.TB) {
+	t.Helper()
+	if os.Getenv("CADDYTEST_DATA") != "" {
+		return
+	}
+	dir, err := os.MkdirTemp("", "caddytest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"CADDYTEST_DATA", "XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
+		if err := os.Setenv(name, dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	caddy.DefaultStorage.Path = dir
+}
+
+func noPersist(t testing.TB, config []byte) []byte {
+	t.Helper()
+	var root map[string]any
+	if err := json.Unmarshal(config, &root); err != nil {
+		t.Fatal(err)
+	}
+	admin, _ := root["admin"].(map[string]any)
+	if admin == nil {
+		admin = make(map[string]any)
+	}
+	admin["config"] = map[string]any{"persist": false}
+	root["admin"] = admin
+	out, err := json.Marshal(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// The Caddyfile adapter registers itself here.
+var _ = httpcaddyfile.App{}

@@ -1,0 +1,88 @@
+package sse
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxChannel is the longest channel name, in bytes.
+const MaxChannel = 255
+
+// ErrChannel is matched by the errors of [ValidateChannel] and [ValidatePattern].
+var ErrChannel = errors.New("not a channel name")
+
+// ValidateChannel returns an error that says what to mend unless name can be
+// published on: 1 to 255 bytes of UTF-8 without control characters, white
+// space or any of * , ? #.
+func ValidateChannel(name string) error {
+	var reason string
+	switch {
+	case name == "":
+		reason = "it is empty"
+	case len(name) > MaxChannel:
+		reason = fmt.Sprintf("it has %d bytes, %d at most are allowed", len(name), MaxChannel)
+	case !utf8.ValidString(name):
+		reason = "it is not valid UTF-8"
+	default:
+		if i := strings.IndexFunc(name, forbidden); i >= 0 {
+			r, _ := utf8.DecodeRuneInString(name[i:])
+			reason = fmt.Sprintf("%q is not allowed in it", r)
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	return fmt.Errorf("%.64q is %w: %s", name, ErrChannel, reason)
+}
+
+func forbidden(r rune) bool {
+	return strings.ContainsRune("*,?#", r) || unicode.IsControl(r) || unicode.IsSpace(r)
+}
+
+// ValidatePattern returns an error that says what to mend unless s can be
+// subscribed to: a channel name, or a prefix pattern, which is the beginning
+// of a name followed by one `*`. The pattern `*` alone is every channel.
+func ValidatePattern(s string) error {
+	prefix, isPattern := strings.CutSuffix(s, "*")
+	switch {
+	case !isPattern:
+		return ValidateChannel(s)
+	case prefix == "":
+		return nil
+	case strings.Contains(prefix, "*"):
+		return fmt.Errorf("%.64q is %w or prefix pattern: * is allowed as the last character only", s, ErrChannel)
+	}
+	return ValidateChannel(prefix)
+}
+
+// Covers reports whether every channel that asked stands for is one that
+// granted stands for too. Both are a channel name or a prefix pattern that
+// [ValidatePattern] accepts; it is how an allow list is checked.
+func Covers(granted, asked string) bool {
+	prefix, isPattern := strings.CutSuffix(granted, "*")
+	if !isPattern {
+		return granted == asked
+	}
+	return strings.HasPrefix(strings.TrimSuffix(asked, "*"), prefix)
+}
+
+// cover returns the fewest of the names and patterns that stand for the same
+// channels, so that an event on one channel reaches a subscriber by one way
+// only. The argument is left as it is.
+func cover(patterns []string) []string {
+	kept := make([]string, 0, len(patterns))
+	for i, p := range patterns {
+		covered := slices.Contains(patterns[:i], p)
+		for _, other := range patterns {
+			covered = covered || (other != p && Covers(other, p))
+		}
+		if !covered {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}

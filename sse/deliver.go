@@ -1,0 +1,53 @@
+package sse
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// An engine writes to streams. Subscribers do not know which one writes to
+// them: an engine attaches a waker, and pulls batches whenever it was woken
+// until one is empty. The stream engine is in deliver_stream.go.
+
+// A waker is how a hub tells an engine about one of its subscribers. Its
+// methods are called with locks held and must not block.
+type waker interface {
+	// wake tells that there may be something to pull.
+	wake()
+	// interrupt tells that the stream is to end even if its client does
+	// not read.
+	interrupt()
+}
+
+// attach makes an engine responsible for the subscriber. The engine pulls once
+// without having been woken.
+func (s *Subscriber) attach(w waker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waker = w
+}
+
+// SetHeader sets the header of an answer that is an event stream: the media
+// type, and what keeps caches from keeping it, compressors (Caddy's encode
+// among them) from holding it back, and nginx from buffering it.
+func SetHeader(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+}
+
+// A client that was turned away is to come back after this time, and up to
+// twice as much more.
+const busyRetry = 5 * time.Second
+
+// Refuse answers a request for a stream with one that ends at once and asks the
+// client to come back in 5 to 15 seconds. It is sent with status 200 because an
+// EventSource gives up for good on any other (WHATWG HTML, section 9.2.2).
+func (h *Hub) Refuse(w http.ResponseWriter) error {
+	h.stats.closed.add(CloseReasons, CloseBusy)
+	SetHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	_, err := w.Write(closeFrame(CloseBusy, busyRetry+rand.N(2*busyRetry).Truncate(time.Millisecond)))
+	return err
+}

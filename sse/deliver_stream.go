@@ -1,0 +1,244 @@
+package sse
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// StreamOptions are the settings of one stream.
+type StreamOptions struct {
+	// Keepalive is the longest silence. Up to a quarter of it is taken off
+	// at random, so that streams do not fall into step. Zero is 15 seconds,
+	// negative is no keepalives.
+	Keepalive time.Duration
+	// MaxAge ends the stream when it is that old, less up to a tenth at
+	// random; its client comes back at once. Zero or negative is no limit.
+	MaxAge time.Duration
+}
+
+// DefaultKeepalive is the longest silence unless it is configured.
+const DefaultKeepalive = 15 * time.Second
+
+// An End tells how a stream ended.
+type End struct {
+	// Reason is [CloseClient] unless the hub ended the stream.
+	Reason CloseReason
+	// Err is why nothing more could be written, if that was so.
+	Err error
+	// Events and Bytes were written.
+	Events, Bytes uint64
+}
+
+const (
+	// flushBytes is how much may be written before it is flushed.
+	flushBytes = 256 << 10
+	// interruptAfter is how long a stream that is to end may go on with a
+	// write that its client does not read.
+	interruptAfter = time.Second
+)
+
+// Stream writes the subscriber's stream to w until the client leaves, ctx is
+// done, or the hub ends it, and takes the subscriber out of its hub. It is the
+// engine for every HTTP version and system: it runs on the goroutine of the
+// request's handler, sleeps while there is nothing to write, and sends all
+// that is pending with one flush.
+//
+// It writes the status and the header of an event stream itself. The writer
+// must support flushing by way of [http.ResponseController], or the stream ends
+// at once with an error that matches [http.ErrNotSupported].
+func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, options StreamOptions) End {
+	defer s.Leave()
+	st := &stream{
+		subscriber: s,
+		w:          w,
+		controller: http.NewResponseController(w),
+		woken:      make(chan struct{}, 1),
+	}
+	s.attach(st)
+	defer st.detach()
+	end := st.run(ctx, options)
+	s.hub.stats.closed.add(CloseReasons, end.Reason)
+	return end
+}
+
+type stream struct {
+	subscriber *Subscriber
+	w          http.ResponseWriter
+	controller *http.ResponseController
+	woken      chan struct{}
+	written    time.Time // when something was last written
+	unflushed  int
+	end        End
+
+	mu         sync.Mutex  // guards what follows
+	interrupts *time.Timer // runs from interrupt on
+	detached   bool
+}
+
+func (st *stream) run(ctx context.Context, options StreamOptions) End {
+	SetHeader(st.w.Header())
+	st.w.WriteHeader(http.StatusOK)
+	st.write(st.subscriber.openFrame(), 0)
+	st.flush()
+
+	keepalive := startTimer(keepaliveAfter(options.Keepalive))
+	defer keepalive.Stop()
+	age := startTimer(ageLimit(options.MaxAge))
+	defer age.Stop()
+	for st.end.Reason == "" {
+		st.drain()
+		select {
+		case <-st.woken:
+		case <-ctx.Done():
+			st.fail(nil)
+		case <-age.C:
+			st.subscriber.Close(CloseExpired)
+		case <-keepalive.C:
+			period := keepaliveAfter(options.Keepalive)
+			silence := time.Since(st.written)
+			if silence >= period {
+				st.write(st.subscriber.keepaliveFrame(), 0)
+				st.flush()
+				silence = 0
+			}
+			keepalive.Reset(period - silence)
+		}
+	}
+	return st.end
+}
+
+// drain writes all that is pending.
+func (st *stream) drain() {
+	for st.end.Reason == "" {
+		b := st.subscriber.pull()
+		if b.closing != "" {
+			st.write(closeFrame(b.closing, st.subscriber.retry), 0)
+			st.flush()
+			st.stop(b.closing, nil)
+			return
+		}
+		if len(b.bytes) == 0 {
+			break
+		}
+		st.write(b.bytes, b.events)
+		b.release()
+	}
+	st.flush()
+}
+
+func (st *stream) write(frames []byte, events int) {
+	if st.end.Reason != "" {
+		return
+	}
+	n, err := st.w.Write(frames)
+	st.end.Bytes += uint64(n)
+	st.unflushed += n
+	if err != nil {
+		st.fail(err)
+		return
+	}
+	st.end.Events += uint64(events)
+	st.subscriber.hub.stats.delivered.Add(uint64(events))
+	if st.unflushed >= flushBytes {
+		st.flush()
+	}
+}
+
+func (st *stream) flush() {
+	if st.end.Reason != "" || st.unflushed == 0 {
+		return
+	}
+	st.unflushed = 0
+	if err := st.controller.Flush(); err != nil {
+		st.fail(err)
+	}
+	st.written = time.Now()
+}
+
+// fail ends a stream that cannot be written to any more.
+func (st *stream) fail(err error) { st.stop(CloseClient, err) }
+
+func (st *stream) stop(reason CloseReason, err error) {
+	if st.end.Reason == "" {
+		st.end.Reason, st.end.Err = reason, err
+	}
+}
+
+// wake implements waker.
+func (st *stream) wake() {
+	select {
+	case st.woken <- struct{}{}:
+	default:
+	}
+}
+
+// interrupt implements waker. A handler that is blocked in a write ends when
+// its deadline has passed.
+func (st *stream) interrupt() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.interrupts != nil || st.detached {
+		return
+	}
+	st.interrupts = time.AfterFunc(interruptAfter, func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if !st.detached {
+			// The error is that of a writer without deadlines, whose
+			// writes can only end by themselves.
+			_ = http.NewResponseController(innermost(st.w)).SetWriteDeadline(time.Now())
+		}
+	})
+}
+
+// detach ends the use of the response writer by others than its handler.
+func (st *stream) detach() {
+	st.subscriber.attach(nil)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.detached = true
+	if st.interrupts != nil {
+		st.interrupts.Stop()
+	}
+}
+
+// innermost returns the server's own response writer, whose deadline can be
+// set while another goroutine writes; wrappers rarely allow that.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+func keepaliveAfter(d time.Duration) time.Duration {
+	if d == 0 {
+		d = DefaultKeepalive
+	}
+	return less(d, 4)
+}
+
+func ageLimit(d time.Duration) time.Duration { return less(d, 10) }
+
+// less takes up to the part-th part of a positive d off at random.
+func less(d time.Duration, part int64) time.Duration {
+	if d <= 0 {
+		return d
+	}
+	return d - time.Duration(rand.Int64N(int64(d)/part+1))
+}
+
+// startTimer returns a timer that never fires unless d is positive.
+func startTimer(d time.Duration) *time.Timer {
+	t := time.NewTimer(d)
+	if d <= 0 {
+		t.Stop()
+	}
+	return t
+}

@@ -1,0 +1,82 @@
+package sse
+
+import "time"
+
+// What the tests of package sse_test see of the inside. Everything else is
+// tested from outside.
+
+const (
+	MaxDirty     = maxDirty
+	SegmentBytes = segmentBytes
+	LiveBytes    = liveBytes
+	IdleCost     = idleCost
+	IdleShare    = idleShare
+	FlushBytes   = flushBytes
+)
+
+// Pull gives what the subscriber's engine would write next. The bytes are the
+// caller's.
+func (s *Subscriber) Pull() (frames []byte, events int, closing CloseReason) {
+	b := s.pull()
+	frames = append(frames, b.bytes...)
+	events, closing = b.events, b.closing
+	b.release()
+	return frames, events, closing
+}
+
+// Discard pulls all that is pending and gives the number of events.
+func (s *Subscriber) Discard() (events int) {
+	for {
+		b := s.pull()
+		if len(b.bytes) == 0 {
+			return events
+		}
+		events += b.events
+		b.release()
+	}
+}
+
+func (s *Subscriber) OpenFrame() []byte      { return s.openFrame() }
+func (s *Subscriber) KeepaliveFrame() []byte { return s.keepaliveFrame() }
+func (s *Subscriber) WorkLen() int           { return len(s.work) }
+
+// Attach makes functions the subscriber's engine.
+func (s *Subscriber) Attach(wake, interrupt func()) { s.attach(funcWaker{wake, interrupt}) }
+
+type funcWaker struct{ onWake, onInterrupt func() }
+
+func (w funcWaker) wake() {
+	if w.onWake != nil {
+		w.onWake()
+	}
+}
+
+func (w funcWaker) interrupt() {
+	if w.onInterrupt != nil {
+		w.onInterrupt()
+	}
+}
+
+// EvictAll evicts every segment as if all events were too old.
+func (h *Hub) EvictAll() { h.evictOld(time.Now().Add(1000 * time.Hour)) }
+
+// Evicted returns the seq of the newest event of the channel that is no longer
+// in memory, or reports that nothing is known of it.
+func (h *Hub) Evicted(name string) (seq uint64, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ch := h.index.channels[name]
+	if ch == nil {
+		return 0, false
+	}
+	ch.history.mu.Lock()
+	defer ch.history.mu.Unlock()
+	return max(ch.history.evicted, ch.forgotten), true
+}
+
+// Forgotten returns the seq of the newest event of the forgotten channels.
+func (h *Hub) Forgotten() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.forgotten
+}

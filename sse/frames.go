@@ -1,0 +1,74 @@
+package sse
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// The frames that the hub sends of its own.
+
+// openFrame is the first frame of a stream.
+func (s *Subscriber) openFrame() []byte {
+	b := appendRetry(nil, s.retry)
+	b = appendID(b, s.at())
+	return s.appendState(b, "hub:open", s.opening)
+}
+
+// resetFrame tells of events that went missing while the stream was open.
+func (s *Subscriber) resetFrame(resets []Reset) []byte {
+	b := appendID(nil, s.at())
+	return s.appendState(b, "hub:reset", opening{ResumeReset, resets})
+}
+
+func (s *Subscriber) appendState(b []byte, event string, o opening) []byte {
+	return appendOwn(b, event, struct {
+		Connection string   `json:"connection"`
+		Channels   []string `json:"channels"`
+		Resume     Resume   `json:"resume"`
+		Resets     []Reset  `json:"reset,omitempty"`
+	}{s.connection, s.asked, o.resume, o.resets})
+}
+
+func (s *Subscriber) at() Position { return Position{Epoch: s.hub.epoch, Seq: s.position} }
+
+// keepaliveFrame is a comment, with the id to which the client's cursor can
+// move without having been sent an event. A browser takes the id and fires
+// nothing (WHATWG HTML, section 9.2.6: a block without data).
+func (s *Subscriber) keepaliveFrame() []byte {
+	b := []byte(": keepalive\n")
+	if s.settle() {
+		b = appendID(b, s.at())
+	}
+	return append(b, '\n')
+}
+
+// closeFrame is the last frame of a stream that the hub ends.
+func closeFrame(reason CloseReason, retry time.Duration) []byte {
+	return appendOwn(appendRetry(nil, retry), "hub:close", struct {
+		Reason CloseReason `json:"reason"`
+	}{reason})
+}
+
+func appendOwn(b []byte, event string, data any) []byte {
+	b = appendField(b, "event", event)
+	var text strings.Builder
+	encoder := json.NewEncoder(&text) // ends with a line feed, and escapes those within
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(data); err != nil {
+		panic("sse: encode " + event + ": " + err.Error()) // only strings are in it
+	}
+	b = append(b, "data: "...)
+	b = append(b, text.String()...)
+	return append(b, '\n')
+}
+
+// jitter returns d, or the fallback if it is zero, and up to half of it more.
+// A crowd that was dropped together does not come back together.
+func jitter(d, fallback time.Duration) time.Duration {
+	if d <= 0 {
+		d = fallback
+	}
+	return (d + time.Duration(rand.Int64N(int64(d)/2+1))).Truncate(time.Millisecond)
+}

@@ -1,0 +1,203 @@
+package sse
+
+import (
+	"container/list"
+	"slices"
+	"sort"
+	"sync"
+	"unsafe"
+)
+
+const (
+	// segmentBytes is the size to which a segment grows. It is also about
+	// what one write of a replay carries.
+	segmentBytes = 32 << 10
+	// liveBytes of a channel's newest frames stay in memory even where the
+	// configured count keeps fewer, so that a burst on a channel with a
+	// history of one event still reaches the streams that are connected.
+	liveBytes = 64 << 10
+)
+
+// A history holds the newest frames of one channel, oldest first, in segments
+// of contiguous bytes. What a subscriber is sent is a slice of a segment: no
+// copy is made for the common case of one channel.
+//
+// A segment's bytes and entries are only ever appended to, so a reader may use
+// the part that it has seen without a lock, even after its eviction.
+type history struct {
+	mu       sync.Mutex // guards what follows
+	segments []*segment
+	count    int    // entries in all segments
+	bytes    int    // frame bytes in all segments
+	last     uint64 // seq of the newest entry there ever was
+	evicted  uint64 // seq of the newest entry that is gone
+}
+
+type segment struct {
+	channel *channel
+	frames  []byte
+	entries []entry
+	size    int           // what it counts for in the hub's budget
+	order   *list.Element // its place in Hub.segments
+}
+
+type entry struct {
+	seq uint64
+	at  int64 // Unix time in nanoseconds
+	end int   // where its frame ends in the segment's frames
+}
+
+// A run is what a reader has seen of a segment.
+type run struct {
+	frames  []byte
+	entries []entry
+}
+
+func (r run) frame(i int) []byte { return r.frames[r.start(i):r.entries[i].end] }
+
+func (r run) start(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return r.entries[i-1].end
+}
+
+// search returns the index of the first entry after seq.
+func (r run) search(seq uint64) int {
+	return sort.Search(len(r.entries), func(i int) bool { return r.entries[i].seq > seq })
+}
+
+// append adds a frame and returns the segment that it went to and the bytes by
+// which that segment's size grew. The segment is new if its order is nil.
+func (h *history) append(ch *channel, frame []byte, seq uint64, at int64) (*segment, int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seg := h.newest()
+	if seg == nil || (len(seg.frames) > 0 && len(seg.frames)+len(frame) > segmentBytes) {
+		seg = h.startSegment(ch, seg)
+	}
+	seg.frames = append(seg.frames, frame...)
+	seg.entries = append(seg.entries, entry{seq: seq, at: at, end: len(seg.frames)})
+	h.count++
+	h.bytes += len(frame)
+	h.last = seq
+
+	size := int(unsafe.Sizeof(*seg)) + cap(seg.frames) + cap(seg.entries)*int(unsafe.Sizeof(entry{}))
+	grown := size - seg.size
+	seg.size = size
+	return seg, grown
+}
+
+func (h *history) newest() *segment {
+	if len(h.segments) == 0 {
+		return nil
+	}
+	return h.segments[len(h.segments)-1]
+}
+
+// startSegment begins a segment after prev. A channel that filled one will
+// fill the next, which therefore begins at its size; the first of a channel
+// begins small, as most channels hold few events.
+func (h *history) startSegment(ch *channel, prev *segment) *segment {
+	seg := &segment{channel: ch}
+	if prev != nil {
+		seg.frames = make([]byte, 0, segmentBytes)
+		seg.entries = make([]entry, 0, len(prev.entries))
+	}
+	h.segments = append(h.segments, seg)
+	return seg
+}
+
+// surplus reports whether the oldest segment is needed neither to keep that
+// many entries nor for the live streams.
+func (h *history) surplus(keep int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.segments) < 2 {
+		return false
+	}
+	oldest := h.segments[0]
+	return h.count-len(oldest.entries) >= keep && h.bytes-len(oldest.frames) >= liveBytes
+}
+
+// dropOldest evicts the oldest segment, which must exist, and returns it.
+func (h *history) dropOldest() *segment {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seg := h.segments[0]
+	h.segments = slices.Delete(h.segments, 0, 1)
+	h.count -= len(seg.entries)
+	h.bytes -= len(seg.frames)
+	h.evicted = seg.entries[len(seg.entries)-1].seq
+	return seg
+}
+
+// after returns the run that holds the first entry after seq, and the index of
+// that entry; an index equal to the number of entries if there is none. It
+// reports a hole if entries after seq have been evicted.
+func (h *history) after(seq uint64) (r run, i int, hole bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.evicted > seq {
+		return run{}, 0, true
+	}
+	if h.last <= seq {
+		return run{}, 0, false
+	}
+	n := sort.Search(len(h.segments), func(n int) bool {
+		entries := h.segments[n].entries
+		return entries[len(entries)-1].seq > seq
+	})
+	if n == len(h.segments) {
+		return run{}, 0, false
+	}
+	r = run{h.segments[n].frames, h.segments[n].entries}
+	return r, r.search(seq), false
+}
+
+// A kept describes what a history offers to one who joins, which is what the
+// configured count and age keep: more may be in memory for the live streams.
+type kept struct {
+	from   uint64 // seq of the newest entry that is no longer kept
+	last   uint64 // seq of the newest entry there ever was
+	events int
+	bytes  int
+}
+
+// kept applies a retention of the newest entries, up to a count of them, that
+// are not older than a Unix time in nanoseconds.
+func (h *history) kept(count int, oldest int64) kept {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := kept{from: h.evicted, last: h.last, events: h.count, bytes: h.bytes}
+	for _, seg := range h.segments {
+		old := sort.Search(len(seg.entries), func(i int) bool { return seg.entries[i].at >= oldest })
+		gone := min(max(k.events-count, old), len(seg.entries))
+		if gone == 0 {
+			break
+		}
+		k.from = seg.entries[gone-1].seq
+		k.events -= gone
+		k.bytes -= seg.entries[gone-1].end
+		if gone < len(seg.entries) {
+			break
+		}
+	}
+	return k
+}
+
+// countAfter returns how many entries after seq are in memory.
+func (h *history) countAfter(seq uint64) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for i := len(h.segments) - 1; i >= 0; i-- {
+		entries := h.segments[i].entries
+		first := run{entries: entries}.search(seq)
+		n += len(entries) - first
+		if first > 0 {
+			break
+		}
+	}
+	return n
+}

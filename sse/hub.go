@@ -1,0 +1,226 @@
+package sse
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options are a hub's settings. The zero value is ready for use.
+type Options struct {
+	// HistoryCount is how many events a channel keeps for replay. Zero is
+	// 1000; it cannot be less than one.
+	HistoryCount int
+	// HistoryAge is for how long events are kept for replay. Zero is one
+	// hour.
+	HistoryAge time.Duration
+	// Memory bounds the bytes of all kept events together. When it is
+	// exceeded the oldest go, whatever their channel. Zero is 256 MiB. A
+	// hub always keeps the newest events, up to about 64 KiB of them.
+	Memory int64
+	// Logger is told what an operator should know. Nil is silent.
+	Logger *slog.Logger
+}
+
+// Defaults of [Options].
+const (
+	DefaultHistoryCount = 1000
+	DefaultHistoryAge   = time.Hour
+	DefaultMemory       = 256 << 20
+)
+
+func (o Options) withDefaults() Options {
+	o.HistoryCount = max(cmp.Or(o.HistoryCount, DefaultHistoryCount), 1)
+	o.HistoryAge = cmp.Or(o.HistoryAge, DefaultHistoryAge)
+	o.Memory = cmp.Or(o.Memory, DefaultMemory)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// ErrDraining is returned to those who want to subscribe to a hub that is
+// about to stop.
+var ErrDraining = errors.New("sse: the hub is draining")
+
+// A Hub takes events from publishers, has its broker order them, keeps the
+// recent ones and delivers them to its subscribers. Create it with [NewHub].
+//
+// Locks are taken in the order Hub.mu, then history.mu or Subscriber.mu, which
+// are never held together.
+type Hub struct {
+	broker  Broker
+	epoch   string
+	stats   counters
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	ready   chan struct{} // closed when the tail is attached for the first time
+	closed  context.Context
+
+	// Events up to head are in their histories; of those up to settled
+	// every subscriber has been told as well. Both are written under mu.
+	head    atomic.Uint64
+	settled atomic.Uint64
+
+	mu          sync.Mutex // guards what follows
+	options     Options    // with defaults
+	index       index
+	recent      list.List // *channel that ever had an event, the newest event first
+	segments    list.List // *segment, the oldest first
+	idle        list.List // *channel without kept events and subscribers, the longest idle first
+	size        int64     // of all segments
+	forgotten   uint64    // newest event of the channels of which nothing is known any more
+	subscribers map[*Subscriber]struct{}
+	draining    bool
+	tailError   error // why the record cannot be followed now
+	frame       []byte
+}
+
+// NewHub starts a hub on a broker. The caller closes the hub first, then the
+// broker. The context bounds the start alone.
+func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
+	at, err := broker.Position(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the position of the record: %w", err)
+	}
+	h := &Hub{
+		broker:      broker,
+		epoch:       at.Epoch,
+		ready:       make(chan struct{}),
+		options:     options.withDefaults(),
+		index:       newIndex(),
+		forgotten:   at.Seq,
+		subscribers: make(map[*Subscriber]struct{}),
+	}
+	h.head.Store(at.Seq)
+	h.settled.Store(at.Seq)
+	h.closed, h.stop = context.WithCancel(context.WithoutCancel(ctx))
+	h.running.Go(h.tail)
+	h.running.Go(h.sweep)
+	return h, nil
+}
+
+// SetOptions changes the settings of a live hub. Events that the new settings
+// do not keep are evicted.
+func (h *Hub) SetOptions(options Options) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.options = options.withDefaults()
+	h.evict()
+}
+
+// Publish hands events to the broker, all or none, and returns a receipt for
+// each. It may retain the events, which must not be modified afterwards.
+//
+// Errors: a [*FieldError] if an event is malformed; one that matches
+// [ErrUnavailable] if the broker cannot take them now; [ErrClosed]; the
+// context's. Whenever the error is not nil, nothing was published.
+func (h *Hub) Publish(ctx context.Context, events ...Event) ([]Receipt, error) {
+	for i := range events {
+		if err := events[i].Validate(); err != nil {
+			var field *FieldError
+			if errors.As(err, &field) {
+				field.Index = i
+			}
+			return nil, err
+		}
+	}
+	if err := h.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	positions, err := h.broker.Publish(ctx, events)
+	if err != nil {
+		return nil, fmt.Errorf("publish to the broker: %w", err)
+	}
+	receipts := make([]Receipt, len(events))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, at := range positions {
+		receipts[i] = Receipt{Position: at, Subscribers: h.index.count(events[i].Channels)}
+	}
+	return receipts, nil
+}
+
+// A Receipt tells a publisher what became of an event.
+type Receipt struct {
+	// Position is the event's place in the record and its id.
+	Position Position
+	// Subscribers is how many streams of this hub listened to the event's
+	// channels when it was published, each counted once.
+	Subscribers int
+}
+
+func (h *Hub) waitReady(ctx context.Context) error {
+	select {
+	case <-h.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.closed.Done():
+	}
+	if h.closed.Err() != nil {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Health returns nil while the hub can publish and deliver, else the reason
+// why it cannot.
+func (h *Hub) Health() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed.Err() != nil:
+		return ErrClosed
+	case h.draining:
+		return ErrDraining
+	case h.tailError != nil:
+		return fmt.Errorf("follow the record: %w", h.tailError)
+	}
+	return nil
+}
+
+// drainStep is the pause between two streams that are closed. A drain takes
+// this long for each stream, and not longer than its caller allows.
+const drainStep = 2 * time.Millisecond
+
+// Drain refuses new subscribers and ends the streams one by one, spread over
+// at most the given time, so that their clients do not come back as one crowd.
+// It returns when the last one has been told to end, or ctx is done.
+func (h *Hub) Drain(ctx context.Context, over time.Duration) {
+	h.mu.Lock()
+	h.draining = true
+	streams := make([]*Subscriber, 0, len(h.subscribers))
+	for s := range h.subscribers {
+		streams = append(streams, s)
+	}
+	h.mu.Unlock()
+
+	start := time.Now()
+	step := min(drainStep, over/time.Duration(max(len(streams), 1)))
+	for i, s := range streams {
+		s.Close(CloseDrain)
+		ahead := time.Duration(i+1)*step - time.Since(start)
+		if ahead < time.Millisecond || ctx.Err() != nil {
+			continue // a timer would be too coarse
+		}
+		select {
+		case <-time.After(ahead):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Close ends all streams at once, with the reason "drain", and returns when the hub's
+// goroutines have ended. The handlers of the streams return soon after. It may
+// be called again.
+func (h *Hub) Close() {
+	h.Drain(context.Background(), 0)
+	h.stop()
+	h.running.Wait()
+}

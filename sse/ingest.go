@@ -1,0 +1,138 @@
+package sse
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// tailPause is the time between two attempts to follow a record that cannot be
+// followed.
+const tailPause = time.Second
+
+// tail follows the record until the hub is closed.
+func (h *Hub) tail() {
+	for h.closed.Err() == nil {
+		at := Position{Epoch: h.epoch, Seq: h.head.Load()}
+		err := h.broker.Tail(h.closed, at, h.deliver)
+		if h.closed.Err() != nil {
+			return
+		}
+		h.tailFailed(err)
+		select {
+		case <-time.After(tailPause):
+		case <-h.closed.Done():
+		}
+	}
+}
+
+func (h *Hub) tailFailed(err error) {
+	if err == nil {
+		err = errors.New("the broker's tail ended without a reason")
+	}
+	h.mu.Lock()
+	known := h.tailError != nil && h.tailError.Error() == err.Error()
+	h.tailError = err
+	log := h.options.Logger
+	h.mu.Unlock()
+	if !known {
+		log.Error("cannot follow the record; trying again until it works", slog.Any("error", err))
+	}
+}
+
+// deliver takes entries from the broker's tail. The lock is released between
+// two of them, so that those who join or leave do not wait for a whole batch.
+func (h *Hub) deliver(entries []Entry) {
+	if len(entries) == 0 {
+		h.attached()
+		return
+	}
+	for i := range entries {
+		h.ingest(&entries[i])
+	}
+}
+
+func (h *Hub) attached() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tailError = nil
+	select {
+	case <-h.ready:
+	default:
+		close(h.ready)
+	}
+}
+
+// ingest makes one entry part of the hub: encoded once, appended to the
+// history of each of its channels, and told to their subscribers.
+//
+// The order matters, because subscribers read without the hub's lock. Head
+// moves when the entry is in all of its histories, so that nobody skips it by
+// reading a later one first; subscribers are told after that, so that whoever
+// is woken finds it.
+func (h *Hub) ingest(e *Entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seq := e.Position.Seq
+	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
+		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))
+	}
+	h.frame = AppendEvent(h.frame[:0], e.Position, &e.Event)
+	for _, name := range e.Event.Channels {
+		h.keep(h.channel(name), seq, e.Time.UnixNano())
+	}
+	h.head.Store(seq)
+	for _, name := range e.Event.Channels {
+		h.announce(h.index.channels[name])
+	}
+	h.settled.Store(seq)
+	h.stats.published.Add(1)
+	h.evict()
+	if cap(h.frame) > segmentBytes {
+		h.frame = nil // do not hold on to the largest event there ever was
+	}
+}
+
+// channel returns the channel of that name, which it makes if needed.
+func (h *Hub) channel(name string) *channel {
+	ch := h.index.channels[name]
+	if ch == nil {
+		ch = &channel{name: name, forgotten: h.forgotten}
+		h.index.channels[name] = ch
+	}
+	return ch
+}
+
+// keep appends the current frame to the channel's history.
+func (h *Hub) keep(ch *channel, seq uint64, at int64) {
+	if ch.idle != nil {
+		h.idle.Remove(ch.idle)
+		ch.idle = nil
+	}
+	seg, grown := ch.append(ch, h.frame, seq, at)
+	h.size += int64(grown)
+	if seg.order == nil {
+		seg.order = h.segments.PushBack(seg)
+	}
+	if ch.recent == nil {
+		ch.recent = h.recent.PushFront(ch)
+	} else {
+		h.recent.MoveToFront(ch.recent)
+	}
+	for ch.surplus(h.options.HistoryCount) {
+		h.dropOldest(ch)
+	}
+}
+
+// announce tells the subscribers of a channel that it has something new.
+func (h *Hub) announce(ch *channel) {
+	for _, s := range ch.subscribers {
+		s.mark(ch)
+	}
+	for _, t := range h.index.matches(ch) {
+		for _, s := range t.subscribers {
+			s.mark(ch)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package sse
+
+import (
+	"bytes"
+	"time"
+)
+
+// ChannelInfo describes a channel that is subscribed to or had events.
+type ChannelInfo struct {
+	Channel string
+	// Subscribers is how many streams get its events, by its name or by a
+	// pattern.
+	Subscribers int
+	// Events and Bytes are what it keeps for replay, as encoded.
+	Events, Bytes int
+	// Last is the position of its newest event, with Seq zero if it never
+	// had one.
+	Last Position
+}
+
+// KeptEvent is an event that a channel keeps for replay.
+type KeptEvent struct {
+	ID    Position
+	Event string // "message" for the default event
+	Data  string
+	Time  time.Time
+}
+
+// Channels returns up to limit of the channels with a prefix whose names come
+// after another in byte order, sorted. The empty prefix is all channels, the
+// empty name starts with the first.
+func (h *Hub) Channels(prefix, after string, limit int) []ChannelInfo {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var found []ChannelInfo
+	for _, name := range h.index.names(prefix) {
+		if name <= after {
+			continue
+		}
+		if len(found) >= limit {
+			break
+		}
+		found = append(found, h.describe(h.index.channels[name]))
+	}
+	return found
+}
+
+// Channel returns what is known of a channel and the newest of its kept
+// events, up to limit of them, the oldest first. It reports false for one that
+// has neither subscribers nor ever had events that the hub remembers.
+func (h *Hub) Channel(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
+	h.mu.Lock()
+	ch := h.index.channels[name]
+	if ch == nil {
+		h.mu.Unlock()
+		return ChannelInfo{}, nil, false
+	}
+	info := h.describe(ch)
+	from := ch.kept(min(limit, h.options.HistoryCount), h.oldest()).from
+	h.mu.Unlock()
+
+	var events []KeptEvent
+	for {
+		r, first, hole := ch.history.after(from)
+		if hole {
+			from = ch.kept(limit, 0).from // evicted in the meantime
+			continue
+		}
+		if first == len(r.entries) {
+			return info, events, true
+		}
+		for i := first; i < len(r.entries); i++ {
+			events = append(events, h.decodeKept(r, i))
+		}
+		from = r.entries[len(r.entries)-1].seq
+	}
+}
+
+func (h *Hub) describe(ch *channel) ChannelInfo {
+	k := ch.kept(h.options.HistoryCount, h.oldest())
+	return ChannelInfo{
+		Channel:     ch.name,
+		Subscribers: h.index.count([]string{ch.name}),
+		Events:      k.events,
+		Bytes:       k.bytes,
+		Last:        Position{Epoch: h.epoch, Seq: k.last},
+	}
+}
+
+// decodeKept reads a frame back. Only the bytes that are sent are kept; they
+// hold all there is.
+func (h *Hub) decodeKept(r run, i int) KeptEvent {
+	decoder := NewDecoder(bytes.NewReader(r.frame(i)))
+	decoder.SetLimit(-1)
+	m, err := decoder.Decode()
+	if err != nil {
+		panic("sse: a kept frame cannot be read: " + err.Error()) // it was encoded here
+	}
+	return KeptEvent{
+		ID:    Position{Epoch: h.epoch, Seq: r.entries[i].seq},
+		Event: m.Event,
+		Data:  m.Data,
+		Time:  time.Unix(0, r.entries[i].at),
+	}
+}

@@ -1,0 +1,230 @@
+package sse
+
+import (
+	"container/heap"
+	"slices"
+	"sync"
+)
+
+// batchBytes is about how much one batch carries when it is put together from
+// several channels.
+const batchBytes = 32 << 10
+
+// A batch is what a subscriber is to be sent next.
+type batch struct {
+	// bytes are whole frames. They are shared with all other subscribers,
+	// or belong to scratch: in both cases to be read until release.
+	bytes  []byte
+	events int
+	// closing is set when the stream is to end; the batch holds nothing.
+	closing CloseReason
+	scratch *[]byte
+}
+
+// release gives back what the batch borrowed.
+func (b *batch) release() {
+	if b.scratch != nil {
+		*b.scratch = b.bytes[:0]
+		scratches.Put(b.scratch)
+		*b = batch{}
+	}
+}
+
+var scratches = sync.Pool{New: func() any { return new(make([]byte, 0, batchBytes)) }}
+
+// pull returns what the subscriber is to be sent next, and moves its position
+// behind it. An empty batch means that it has everything and will be woken.
+// Only the subscriber's engine calls it, never concurrently.
+func (s *Subscriber) pull() batch {
+	head, closing := s.look()
+	if closing != "" {
+		return batch{closing: closing}
+	}
+	if len(s.work) > 1 {
+		return s.pullMany(head)
+	}
+	return s.pullRest(head)
+}
+
+// pullRest reads the only channel that is left, if any. What it returns is a
+// part of the history.
+func (s *Subscriber) pullRest(head uint64) batch {
+	if len(s.work) == 0 {
+		return batch{}
+	}
+	ch := s.work[0]
+	r, first, hole := ch.history.after(s.after(ch))
+	if hole {
+		return s.reset(head)
+	}
+	end := r.search(head)
+	if first >= end {
+		s.work = s.work[:0]
+		return batch{}
+	}
+	s.advance(r.entries[end-1].seq)
+	return batch{bytes: r.frames[r.start(first):r.entries[end-1].end], events: end - first}
+}
+
+// look takes over what the subscriber was told to have news. The head is read
+// under the same lock: an event up to it that the subscriber was not told of
+// yet can only be the newest, so what is read of its other channels up to the
+// head comes before it, and nothing is passed over.
+func (s *Subscriber) look() (head uint64, closing CloseReason) {
+	s.mu.Lock()
+	head = s.hub.head.Load()
+	s.pending = false
+	lost := s.lost
+	s.lost = false
+	if len(s.work) == 0 {
+		s.work, s.dirty = s.dirty, s.work
+	} else {
+		s.work = append(s.work, s.dirty...)
+	}
+	clear(s.dirty)
+	s.dirty = s.dirty[:0]
+	closing = s.closing
+	s.mu.Unlock()
+
+	if lost {
+		s.hub.mu.Lock()
+		s.work = s.hub.news(s)
+		s.hub.mu.Unlock()
+	}
+	return head, closing
+}
+
+// pullMany merges several channels in the order of the record.
+func (s *Subscriber) pullMany(head uint64) batch {
+	cursors, hole := s.cursors(head)
+	switch {
+	case hole:
+		return s.reset(head)
+	case len(cursors) < 2:
+		s.keepWork(cursors)
+		return s.pullRest(head)
+	}
+	b := batch{scratch: scratches.Get().(*[]byte)}
+	b.bytes = *b.scratch
+	position := s.position
+	for len(cursors) > 0 {
+		c := cursors[0]
+		if seq := c.seq(); seq > position {
+			frame := c.run.frame(c.next)
+			if len(b.bytes) > 0 && len(b.bytes)+len(frame) > batchBytes {
+				break
+			}
+			b.bytes = append(b.bytes, frame...)
+			b.events++
+			position = seq
+		} // else it is on a channel that was read already
+		if c.step(); c.hole {
+			break // found again, and told, by the next pull
+		}
+		if c.ready(head) {
+			heap.Fix(&cursors, 0)
+		} else {
+			heap.Pop(&cursors)
+		}
+	}
+	s.advance(position)
+	s.keepWork(cursors)
+	return b
+}
+
+// cursors returns one for each channel of the work that has something up to
+// the head, as a heap.
+func (s *Subscriber) cursors(head uint64) (found cursors, hole bool) {
+	for i, ch := range s.work {
+		if slices.Contains(s.work[:min(i, maxDirty)], ch) {
+			continue // told twice
+		}
+		c := cursor{channel: ch}
+		if c.run, c.next, c.hole = ch.history.after(s.after(ch)); c.hole {
+			return nil, true
+		}
+		if c.ready(head) {
+			found = append(found, &c)
+		}
+	}
+	heap.Init(&found)
+	return found, false
+}
+
+// keepWork makes the channels of the cursors all that is left to do.
+func (s *Subscriber) keepWork(left cursors) {
+	clear(s.work)
+	s.work = s.work[:0]
+	for _, c := range left {
+		s.work = append(s.work, c.channel)
+	}
+}
+
+// reset gives up the channels of the current work of which events are gone,
+// tells the client, and makes it continue at the head on them.
+func (s *Subscriber) reset(head uint64) batch {
+	var resets []Reset
+	for _, ch := range s.work {
+		if _, _, hole := ch.history.after(s.after(ch)); hole {
+			resets = addReset(resets, s.item(ch), ResetExpired)
+		}
+	}
+	for _, ch := range s.work {
+		if hasReset(resets, s.item(ch)) {
+			s.skip(ch, head)
+		}
+	}
+	if len(resets) == len(s.cover) {
+		s.advance(head)
+	}
+	s.hub.countResets(resets)
+	return batch{bytes: s.resetFrame(resets)}
+}
+
+// settle moves the position to the head if nothing is pending, and returns
+// whether it moved: the client's cursor may follow.
+func (s *Subscriber) settle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	settled := s.hub.settled.Load()
+	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || settled <= s.position {
+		return false
+	}
+	s.advance(settled)
+	return true
+}
+
+// A cursor reads one channel in a merge.
+type cursor struct {
+	channel *channel
+	run     run
+	next    int
+	hole    bool
+}
+
+func (c *cursor) seq() uint64 { return c.run.entries[c.next].seq }
+
+func (c *cursor) ready(head uint64) bool {
+	return c.next < len(c.run.entries) && c.seq() <= head
+}
+
+// step moves to the next entry, in the next run where this one ends.
+func (c *cursor) step() {
+	if c.next++; c.next == len(c.run.entries) {
+		last := c.run.entries[c.next-1].seq
+		c.run, c.next, c.hole = c.channel.history.after(last)
+	}
+}
+
+type cursors []*cursor
+
+func (c cursors) Len() int           { return len(c) }
+func (c cursors) Less(i, j int) bool { return c[i].seq() < c[j].seq() }
+func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *cursors) Push(x any)        { *c = append(*c, x.(*cursor)) }
+func (c *cursors) Pop() any {
+	old := *c
+	last := old[len(old)-1]
+	*c = old[:len(old)-1]
+	return last
+}

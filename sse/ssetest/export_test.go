@@ -1,0 +1,6 @@
+package ssetest
+
+var (
+	Goroutines = goroutines
+	Leaked     = leaked
+)

@@ -1,0 +1,257 @@
+package sse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Start says where in the record a subscriber begins. The zero value is
+// [Latest].
+type Start struct {
+	kind  startKind
+	after Position
+}
+
+type startKind int
+
+const (
+	startLatest startKind = iota
+	startEarliest
+	startAfter
+	startUnknown
+)
+
+// Latest begins with the next event.
+var Latest = Start{}
+
+// Earliest replays all that is kept.
+var Earliest = Start{kind: startEarliest}
+
+// Unknown is where one is who presents something that is no position of any
+// hub. Everything that it subscribes to is reset.
+var Unknown = Start{kind: startUnknown}
+
+// After resumes behind a position that was received before.
+func After(at Position) Start { return Start{kind: startAfter, after: at} }
+
+// SubscribeOptions say what a subscriber wants.
+type SubscribeOptions struct {
+	// Connection identifies the stream to its client and to operators. It must be
+	// valid UTF-8 and should be unguessable and unique.
+	Connection string
+	// Channels are names and prefix patterns, at least one. They are not
+	// modified and may be reused.
+	Channels []string
+	// Start is where to begin. The zero value begins with the next event.
+	Start Start
+	// ReplayLimit is how many events a resume may replay; a client that
+	// missed more gets a reset. Zero is 10,000, negative is no limit.
+	ReplayLimit int
+	// Retry is the reconnection time told to the client, to which up to
+	// half of it is added at random. Zero is three seconds.
+	Retry time.Duration
+}
+
+// Defaults of [SubscribeOptions].
+const (
+	DefaultReplayLimit = 10_000
+	DefaultRetry       = 3 * time.Second
+)
+
+// Resume says what became of the position that a subscriber presented.
+type Resume string
+
+// The ways in which a stream can begin.
+const (
+	ResumeFresh    Resume = "fresh"    // none was presented
+	ResumeComplete Resume = "complete" // every missed event follows
+	ResumeReset    Resume = "reset"    // some are gone
+)
+
+// A Reset names a channel or prefix pattern whose events are missing.
+type Reset struct {
+	Channel string      `json:"channel"`
+	Reason  ResetReason `json:"reason"`
+}
+
+// maxDirty bounds how many channels a subscriber remembers to have news.
+// Beyond it looks for them.
+const maxDirty = 32
+
+// A Subscriber is one stream: a set of channels, and the position up to which
+// it has been given their events. It is created by [Hub.Subscribe] and must be
+// handed to one engine, such as [Subscriber.Stream], or given back by
+// [Subscriber.Leave].
+type Subscriber struct {
+	hub        *Hub
+	connection string
+	asked      []string // as the client named them
+	cover      []string // the fewest that stand for the same
+	retry      time.Duration
+
+	// Position state, the engine's alone.
+	position uint64
+	floors   map[*channel]uint64 // channels that continue later than position
+	work     []*channel          // may hold events after position
+	opening  opening
+
+	memberships []membership // guarded by Hub.mu
+
+	mu      sync.Mutex // guards what follows
+	waker   waker
+	pending bool       // woken, and has not looked since
+	dirty   []*channel // told to have news since the last look
+	lost    bool       // more had news than dirty holds
+	closing CloseReason
+}
+
+// An opening is what the first frame of a stream tells.
+type opening struct {
+	resume Resume
+	resets []Reset
+}
+
+// Subscribe makes a subscriber, which from now on misses nothing of its
+// channels. The context bounds the wait for a hub that is starting.
+//
+// Errors: one that matches [ErrChannel] if a name or pattern is malformed;
+// [ErrDraining]; [ErrClosed]; the context's.
+func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
+	if len(options.Channels) == 0 {
+		return nil, fmt.Errorf("%w: none was named", ErrChannel)
+	}
+	for _, name := range options.Channels {
+		if err := ValidatePattern(name); err != nil {
+			return nil, err
+		}
+	}
+	if err := h.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	s := &Subscriber{
+		hub:        h,
+		connection: options.Connection,
+		asked:      slices.Clone(options.Channels),
+		cover:      cover(options.Channels),
+		retry:      jitter(options.Retry, DefaultRetry),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		return nil, ErrDraining
+	}
+	h.join(s)
+	h.begin(s, options.Start, options.ReplayLimit)
+	return s, nil
+}
+
+// join puts the subscriber into the index.
+func (h *Hub) join(s *Subscriber) {
+	h.subscribers[s] = struct{}{}
+	s.memberships = make([]membership, 0, len(s.cover))
+	for _, name := range s.cover {
+		if prefix, isPattern := strings.CutSuffix(name, "*"); isPattern {
+			h.index.pattern(prefix).add(s)
+			continue
+		}
+		ch := h.channel(name)
+		if ch.idle != nil {
+			h.idle.Remove(ch.idle)
+			ch.idle = nil
+		}
+		ch.add(s)
+	}
+}
+
+// Leave takes the subscriber out of its hub. It may be called again.
+func (s *Subscriber) Leave() {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.subscribers[s]; !ok {
+		return
+	}
+	delete(h.subscribers, s)
+	// Memberships are in the order of the cover. Taking one away can move
+	// another subscriber's place, never this one's.
+	for i, m := range s.memberships {
+		m.topic.remove(m.slot)
+		if len(m.topic.subscribers) > 0 {
+			continue
+		}
+		if prefix, isPattern := strings.CutSuffix(s.cover[i], "*"); isPattern {
+			h.index.dropPattern(prefix)
+		} else {
+			h.retire(h.index.channels[s.cover[i]])
+		}
+	}
+	s.memberships = nil
+}
+
+// Connection returns the stream's identity.
+func (s *Subscriber) Connection() string { return s.connection }
+
+// Resume returns what became of the position that was presented.
+func (s *Subscriber) Resume() Resume { return s.opening.resume }
+
+// Close tells the stream to end for a reason. It does not wait. Only the first
+// reason counts.
+func (s *Subscriber) Close(reason CloseReason) {
+	s.mu.Lock()
+	if s.closing == "" {
+		s.closing = reason
+	}
+	w := s.waker
+	s.mu.Unlock()
+	if w != nil {
+		w.wake()
+		w.interrupt()
+	}
+}
+
+// mark tells the subscriber that the channel has something new, and wakes its
+// engine unless it was woken before and has not looked since.
+func (s *Subscriber) mark(ch *channel) {
+	s.mu.Lock()
+	wake := !s.pending
+	s.pending = true
+	if !s.lost && !slices.Contains(s.dirty, ch) {
+		if len(s.dirty) < maxDirty {
+			s.dirty = append(s.dirty, ch)
+		} else {
+			s.dirty, s.lost = s.dirty[:0], true
+		}
+	}
+	w := s.waker
+	s.mu.Unlock()
+	if wake && w != nil {
+		w.wake()
+	}
+}
+
+// after returns the seq behind which the subscriber continues on a channel.
+func (s *Subscriber) after(ch *channel) uint64 {
+	return max(s.position, s.floors[ch])
+}
+
+// advance moves the position.
+func (s *Subscriber) advance(seq uint64) {
+	s.position = seq
+	for ch, floor := range s.floors {
+		if floor <= seq {
+			delete(s.floors, ch)
+		}
+	}
+}
+
+// skip makes the subscriber continue on a channel behind a later seq.
+func (s *Subscriber) skip(ch *channel, seq uint64) {
+	if s.floors == nil {
+		s.floors = make(map[*channel]uint64)
+	}
+	s.floors[ch] = seq
+}
