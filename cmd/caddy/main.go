@@ -6,7 +6,7 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	_ "github.com/caddy-sse/caddy-sse/caddymodule"
+	_ "github.com/caddy-sse/caddy-sse"
 )
 
 func main() {
