@@ -200,6 +200,7 @@ func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
 	case removed:
 		subscriber.Leave()
 		return s.turnAway(w, sse.ErrDraining)
+	case admitted:
 	}
 	defer s.route.remove(subscriber)
 	s.stream(w, r, subscriber, want)

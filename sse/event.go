@@ -2,6 +2,7 @@ package sse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -81,10 +82,8 @@ func checkChannels(channels []string) string {
 		if err := ValidateChannel(name); err != nil {
 			return err.Error()
 		}
-		for _, other := range channels[:i] {
-			if other == name {
-				return fmt.Sprintf("channel %q is named twice", name)
-			}
+		if slices.Contains(channels[:i], name) {
+			return fmt.Sprintf("channel %q is named twice", name)
 		}
 	}
 	return ""

@@ -191,10 +191,9 @@ func (h *history) countAfter(seq uint64) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
-	for i := len(h.segments) - 1; i >= 0; i-- {
-		entries := h.segments[i].entries
-		first := run{entries: entries}.search(seq)
-		n += len(entries) - first
+	for _, seg := range slices.Backward(h.segments) {
+		first := run{entries: seg.entries}.search(seq)
+		n += len(seg.entries) - first
 		if first > 0 {
 			break
 		}

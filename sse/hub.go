@@ -124,8 +124,7 @@ func (h *Hub) SetOptions(options Options) {
 func (h *Hub) Publish(ctx context.Context, events ...Event) ([]Receipt, error) {
 	for i := range events {
 		if err := events[i].Validate(); err != nil {
-			var field *FieldError
-			if errors.As(err, &field) {
+			if field, ok := errors.AsType[*FieldError](err); ok {
 				field.Index = i
 			}
 			return nil, err

@@ -97,9 +97,8 @@ func (f *feeder) run(ctx context.Context) {
 // report logs what changed since the last publish, and nothing when nothing did.
 func (f *feeder) report(err error) {
 	state := "publishing"
-	var refused *refusal
-	switch {
-	case errors.As(err, &refused):
+	switch refused, ok := errors.AsType[*refusal](err); {
+	case ok:
 		state = "refused: " + refused.Error()
 	case err != nil:
 		// Without the error's text, which may differ at each attempt by no

@@ -1,0 +1,65 @@
+# make run    builds everything and shows the live demo; Ctrl-C ends it
+# make test   installs what the tests need (Debian), lints, and runs all tests
+# make help   lists the rest
+
+GO      ?= go
+PKGS    := ./...
+LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort | expand -t 14
+
+.PHONY: build
+build: ## build bin/caddy and bin/feeder
+	$(GO) build -o bin/ ./cmd/caddy ./examples/dashboard/feeder
+
+.PHONY: run
+run: build ## run Caddyfile.example with the dashboard
+	@scripts/run
+
+.PHONY: deps
+deps: ## install what the tests need: chromium, curl, node
+	@scripts/deps
+
+.PHONY: test
+test: deps lint cross ## lint, cross-compile, and run all tests with the race detector
+	$(GO) test -race -timeout 10m $(PKGS)
+	cd bench && $(GO) vet ./... && $(GO) test -timeout 5m ./...
+
+.PHONY: lint
+lint: ## check the code's form and run the linters
+	@unformatted="$$($(GO) run $(GOFUMPT) -l .)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(PKGS)
+	$(GO) run $(LINT) run $(PKGS)
+
+.PHONY: fmt
+fmt: ## format the code
+	$(GO) run $(GOFUMPT) -w .
+
+.PHONY: cross
+cross: ## compile for the other systems
+	@for target in darwin/arm64 windows/amd64 linux/arm64; do \
+		echo "compile for $$target"; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null ./sse/... ./caddymodule ./examples/... || exit 1; \
+	done
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME
+	@for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' $$pkg/*_test.go | awk '{print $$2}'); do \
+			echo "fuzz $$pkg $$target"; \
+			$(GO) test $$pkg -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## measure delivery against the machine's limit (see bench/README.md)
+	cd bench && $(GO) run .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
