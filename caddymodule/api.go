@@ -126,6 +126,8 @@ func (a *API) readTokens() error {
 	return nil
 }
 
+var sameOrigin = http.NewCrossOriginProtection()
+
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	err := a.serve(w, r)
@@ -153,6 +155,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 // a token shows in the time that it takes.
 func (a *API) authenticate(r *http.Request) error {
 	if a.Unauthenticated {
+		// Nobody is asked who they are, so a page of any site that is open in a
+		// browser on this machine or network could publish here.
+		if err := sameOrigin.Check(r); err != nil {
+			return problemf(http.StatusForbidden, "requests from pages of other origins are not accepted without a token: %s", err)
+		}
 		return nil
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")

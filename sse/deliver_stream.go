@@ -88,8 +88,7 @@ func (st *stream) run(ctx context.Context, options StreamOptions) End {
 	defer keepalive.Stop()
 	age := startTimer(ageLimit(options.MaxAge))
 	defer age.Stop()
-	for st.end.Reason == "" {
-		st.drain()
+	for st.drain(); st.end.Reason == ""; st.drain() {
 		select {
 		case <-st.woken:
 		case <-ctx.Done():

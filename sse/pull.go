@@ -40,7 +40,10 @@ func (s *Subscriber) pull() batch {
 	if closing != "" {
 		return batch{closing: closing}
 	}
-	if len(s.work) > 1 {
+	switch {
+	case s.unsure:
+		return s.reset(head)
+	case len(s.work) > 1:
 		return s.pullMany(head)
 	}
 	return s.pullRest(head)
@@ -89,6 +92,7 @@ func (s *Subscriber) look() (head uint64, closing CloseReason) {
 	if lost {
 		s.hub.mu.Lock()
 		s.work = s.hub.news(s)
+		s.unsure = s.hub.forgotten > s.position && slices.ContainsFunc(s.cover, isPattern)
 		s.hub.mu.Unlock()
 	}
 	return head, closing
@@ -155,6 +159,9 @@ func (s *Subscriber) cursors(head uint64) (found cursors, hole bool) {
 func (s *Subscriber) keepWork(left cursors) {
 	clear(s.work)
 	s.work = s.work[:0]
+	if cap(s.work) > 4*maxDirty && len(left) <= maxDirty {
+		s.work = nil // do not hold on to the longest list there ever was
+	}
 	for _, c := range left {
 		s.work = append(s.work, c.channel)
 	}
@@ -169,6 +176,12 @@ func (s *Subscriber) reset(head uint64) batch {
 			resets = addReset(resets, s.item(ch), ResetExpired)
 		}
 	}
+	for _, item := range s.cover {
+		if s.unsure && isPattern(item) {
+			resets = addReset(resets, item, ResetExpired)
+		}
+	}
+	s.unsure = false
 	for _, ch := range s.work {
 		if hasReset(resets, s.item(ch)) {
 			s.skip(ch, head)
