@@ -20,6 +20,8 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 
+func TestMain(m *testing.M) { os.Exit(caddytest.Main{M: m}.Run()) }
+
 const module = "github.com/caddy-sse/caddy-sse"
 
 type goPackage struct {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +28,9 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// Provision makes the metrics of the hubs known.
+func (Admin) Provision(ctx caddy.Context) error { return registerMetrics(ctx) }
+
 // Routes implements caddy.AdminRouter.
 func (a Admin) Routes() []caddy.AdminRoute {
 	handler := caddy.AdminHandlerFunc(a.serve)
@@ -51,9 +55,16 @@ func (Admin) serve(w http.ResponseWriter, r *http.Request) error {
 // chooseHub finds the hub among those that are live. Admin modules are set up
 // before the apps are, so it cannot be known earlier.
 func chooseHub(r *http.Request) (*liveHub, error) {
-	name := r.URL.Query().Get("hub")
-	if name == "" {
-		name = DefaultHub
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, problemf(http.StatusBadRequest, "the query cannot be read: %s", err)
+	}
+	name := DefaultHub
+	switch given := query["hub"]; {
+	case len(given) > 1:
+		return nil, problemf(http.StatusBadRequest, "hub is given %d times", len(given)).in("hub")
+	case len(given) == 1 && given[0] != "":
+		name = given[0]
 	}
 	live := liveHubs()
 	var names []string
@@ -70,4 +81,7 @@ func chooseHub(r *http.Request) (*liveHub, error) {
 }
 
 // Interface guards
-var _ caddy.AdminRouter = Admin{}
+var (
+	_ caddy.AdminRouter = Admin{}
+	_ caddy.Provisioner = Admin{}
+)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -100,6 +101,10 @@ func (a *API) setUp() error {
 		return errors.New("it does not say who may publish: add `token <secret>`, or `unauthenticated` if only trusted programs can reach it")
 	case len(a.Tokens) > 0 && a.Unauthenticated:
 		return errors.New("`token` and `unauthenticated` contradict each other: leave one of them out")
+	case slices.Contains(a.Tokens, ""):
+		return errors.New("a token is empty")
+	case a.Base != "" && (a.Base[0] != '/' || strings.HasSuffix(a.Base, "/") || strings.Contains(a.Base, "*")):
+		return fmt.Errorf("base %q must begin with a slash, not end with one, and have no * in it, as in /sse; in a Caddyfile it is the path of the matcher", a.Base)
 	case a.MaxBody < 0:
 		return fmt.Errorf("max_body must be positive, not %d", a.MaxBody)
 	case a.MaxBody == 0:
@@ -117,9 +122,12 @@ func (a *API) setUp() error {
 func (a *API) readTokens() error {
 	repl := caddy.NewReplacer()
 	for _, token := range a.Tokens {
-		secret := repl.ReplaceAll(token, "")
-		if secret == "" {
-			return fmt.Errorf("token: %s is empty; is the environment variable set?", token)
+		secret, err := repl.ReplaceOrErr(token, true, true)
+		if err != nil {
+			return fmt.Errorf("token: %w; is the environment variable set?", err)
+		}
+		if secret == "" || secret != strings.TrimSpace(secret) {
+			return fmt.Errorf("token: %s is empty, or has white space around it, which a client cannot send", token)
 		}
 		a.tokens = append(a.tokens, sha256.Sum256([]byte(secret)))
 	}
@@ -144,11 +152,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := a.authenticate(r); err != nil {
 		return err
 	}
-	path, ok := strings.CutPrefix(r.URL.Path, a.Base)
-	if !ok {
-		return notFound(r.URL.Path)
+	// Caddy's path matcher ignores case, and so must this.
+	if path := r.URL.Path; len(path) >= len(a.Base) && strings.EqualFold(path[:len(a.Base)], a.Base) {
+		return a.requests.serve(w, r, path[len(a.Base):])
 	}
-	return a.requests.serve(w, r, path)
+	return notFound(r.URL.Path)
 }
 
 // authenticate compares digests, so that neither the content nor the length of

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -66,7 +68,7 @@ type Hub struct {
 const defaultDrain = 10 * time.Second
 
 // leastMemory keeps one large event from pushing out everything else.
-const leastMemory = 1 << 20
+const leastMemory = 1_000_000
 
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {
@@ -85,6 +87,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if a.Hubs[name] == nil {
 			a.Hubs[name] = new(Hub)
 		}
+		if err := a.Hubs[name].check(name); err != nil {
+			return fmt.Errorf("hub %s: %w", name, err)
+		}
 		if err := a.Hubs[name].provision(ctx); err != nil {
 			return fmt.Errorf("hub %s: %w", name, err)
 		}
@@ -92,14 +97,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	if err := ctx.GetMetricsRegistry().Register(collector{a}); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
+	if err := registerMetrics(ctx); err != nil {
+		return err
 	}
-	return a.drainOnExit(ctx)
+	return a.listen(ctx)
 }
 
-func (c *Hub) provision(ctx caddy.Context) error {
+// check refuses settings that make no sense.
+func (c *Hub) check(name string) error {
 	switch {
+	case name == "":
+		return errors.New("a hub needs a name")
 	case c.HistoryCount < 0:
 		return fmt.Errorf("history_count must be at least 1, not %d", c.HistoryCount)
 	case c.HistoryAge < 0:
@@ -107,6 +115,10 @@ func (c *Hub) provision(ctx caddy.Context) error {
 	case c.Memory != 0 && c.Memory < leastMemory:
 		return fmt.Errorf("memory must be at least %d bytes, not %d", leastMemory, c.Memory)
 	}
+	return nil
+}
+
+func (c *Hub) provision(ctx caddy.Context) error {
 	c.broker = MemoryBroker{}
 	if c.BrokerRaw == nil {
 		return nil
@@ -150,8 +162,12 @@ func (a *App) hub(name string) (*liveHub, error) {
 	config, ok := a.Hubs[name]
 	if !ok {
 		if name != DefaultHub {
+			known := slices.Sorted(maps.Keys(a.Hubs))
+			if !slices.Contains(known, DefaultHub) {
+				known = append(known, DefaultHub)
+			}
 			return nil, fmt.Errorf("there is no hub %q: configure it with the global option `sse %s`, or use one of: %s",
-				name, name, strings.Join(slices.Sorted(maps.Keys(a.Hubs)), ", "))
+				name, name, strings.Join(known, ", "))
 		}
 		config = &Hub{broker: MemoryBroker{}}
 	}
@@ -163,30 +179,72 @@ func (a *App) hub(name string) (*liveHub, error) {
 	return live, nil
 }
 
-// drainOnExit ends the streams before Caddy stops its servers, which would
-// otherwise wait for the streams' handlers.
-func (a *App) drainOnExit(ctx caddy.Context) error {
+// listen has the app told when all apps of the configuration have started, and
+// when Caddy is about to stop.
+func (a *App) listen(ctx caddy.Context) error {
 	module, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("get the events app: %w", err)
 	}
-	return module.(*caddyevents.App).On("stopping", exitHandler{a})
+	events := module.(*caddyevents.App)
+	if err := events.On("started", handler(a.started)); err != nil {
+		return err
+	}
+	return events.On("stopping", handler(a.stopping))
 }
 
-type exitHandler struct{ app *App }
+type handler func(ctx context.Context)
 
-// Handle implements caddyevents.Handler. A reload emits the same event; its
-// streams live on.
-func (h exitHandler) Handle(ctx context.Context, _ caddy.Event) error {
-	if !caddy.Exiting() {
-		return nil
+// Handle implements caddyevents.Handler.
+func (h handler) Handle(ctx context.Context, _ caddy.Event) error {
+	h(ctx)
+	return nil
+}
+
+// started gives the live hubs the settings of this configuration. Only now is
+// it known that the configuration is good: one that fails, be it because
+// another app cannot start, must change nothing.
+func (a *App) started(context.Context) {
+	for _, live := range a.live() {
+		live.SetOptions(a.config(live.name).options(a.log))
 	}
+}
+
+// stopping ends the streams before Caddy stops its servers, which would
+// otherwise wait for the streams' handlers. A reload emits the same event; its
+// streams live on.
+func (a *App) stopping(ctx context.Context) {
+	if !caddy.Exiting() {
+		return
+	}
+	a.boundShutdown()
 	var draining sync.WaitGroup
-	for _, live := range h.app.live() {
-		draining.Go(func() { live.Drain(ctx, h.app.config(live.name).drain()) })
+	for _, live := range a.live() {
+		draining.Go(func() { live.Drain(ctx, a.config(live.name).drain()) })
 	}
 	draining.Wait()
-	return nil
+}
+
+// exitGrace is how long Caddy's servers may take to stop after the streams have
+// ended, where the operator did not say.
+const exitGrace = caddy.Duration(5 * time.Second)
+
+// boundShutdown sees to it that Caddy can stop while a hostile client holds a
+// connection. A stream that ends does not end its connection, and a server
+// whose client reads no more, be it HTTP/2 or 3, would wait for it without
+// bound: that is Caddy's default, and nothing in a handler's reach changes it.
+func (a *App) boundShutdown() {
+	streams := 0
+	for _, live := range a.live() {
+		streams += live.Stats().Streams
+	}
+	module, err := a.ctx.AppIfConfigured("http")
+	if streams == 0 || err != nil {
+		return
+	}
+	if servers, ok := module.(*caddyhttp.App); ok && servers.GracePeriod == 0 {
+		servers.GracePeriod = exitGrace
+	}
 }
 
 // live returns the hubs that the app holds, sorted by name.
@@ -203,14 +261,9 @@ func (a *App) config(name string) *Hub {
 	return new(Hub)
 }
 
-// Start gives the live hubs the settings of this configuration. Only now is it
-// known that the configuration is good: one that fails must change nothing.
-func (a *App) Start() error {
-	for _, live := range a.live() {
-		live.SetOptions(a.config(live.name).options(a.log))
-	}
-	return nil
-}
+// Start does nothing: hubs run from the moment they are opened, and take on the
+// settings when everything has started.
+func (a *App) Start() error { return nil }
 
 // Stop does nothing: hubs end when the last configuration that holds them is
 // cleaned up, which may be never if they go on in the next one.
@@ -234,5 +287,5 @@ var (
 	_ caddy.App           = (*App)(nil)
 	_ caddy.Provisioner   = (*App)(nil)
 	_ caddy.CleanerUpper  = (*App)(nil)
-	_ caddyevents.Handler = exitHandler{}
+	_ caddyevents.Handler = handler(nil)
 )

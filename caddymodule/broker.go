@@ -46,7 +46,7 @@ func (MemoryBroker) Open() (sse.Broker, error) { return sse.NewMemoryBroker(), n
 //	broker memory
 func (*MemoryBroker) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the name
-	return noMore(d)
+	return parseBlock(d, options{})
 }
 
 // Interface guards

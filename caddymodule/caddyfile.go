@@ -15,8 +15,8 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("sse", parseSubscribe)
 	httpcaddyfile.RegisterDirective("sse_api", parseAPI)
 	// Behind whatever authenticates and rewrites, before what responds.
-	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.Before, "reverse_proxy")
-	httpcaddyfile.RegisterDirectiveOrder("sse_api", httpcaddyfile.Before, "reverse_proxy")
+	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.Before, "respond")
+	httpcaddyfile.RegisterDirectiveOrder("sse_api", httpcaddyfile.Before, "respond")
 }
 
 // parseGlobal adds a hub to the app. It may be given once for each hub.
@@ -47,9 +47,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		name = d.Val()
 	}
-	if err := noMore(d); err != nil {
-		return err
-	}
+	start := *d
 	if _, ok := a.Hubs[name]; ok {
 		return d.Errf("hub %s is configured twice", name)
 	}
@@ -58,7 +56,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		a.Hubs = make(map[string]*Hub)
 	}
 	a.Hubs[name] = hub
-	return parseBlock(d, options{
+	err := parseBlock(d, options{
 		"broker": func() error { return hub.parseBroker(d) },
 		"history": func() error {
 			if err := parseCount(d, &hub.HistoryCount); err != nil {
@@ -66,9 +64,21 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return parseDuration(d, &hub.HistoryAge)
 		},
-		"memory": func() error { return parseSize(d, &hub.Memory) },
-		"drain":  func() error { return parseDurationOrOff(d, &hub.Drain) },
+		"memory": func() error {
+			if err := parseSize(d, &hub.Memory); err != nil {
+				return err
+			}
+			if err := hub.check(name); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
+		},
+		"drain": func() error { return parseDurationOrOff(d, &hub.Drain) },
 	})
+	if err != nil {
+		return err
+	}
+	return atDirective(start, hub.check(name))
 }
 
 func (c *Hub) parseBroker(d *caddyfile.Dispenser) error {
@@ -110,9 +120,6 @@ func parseSubscribe(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	}
 func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	if err := noMore(d); err != nil {
-		return err
-	}
 	start := *d
 	err := parseBlock(d, options{
 		"hub":       func() error { return parseString(d, &s.Hub) },
@@ -123,11 +130,15 @@ func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_age":   func() error { return parseDurationOrOff(d, &s.MaxAge) },
 		"overload":  func() error { return parseString(d, &s.Overload) },
 		"limits": func() error {
-			return parseBlock(d, options{
+			err := parseBlock(d, options{
 				"connections": func() error { return parseCount(d, &s.Limits.Connections) },
 				"channels":    func() error { return parseCount(d, &s.Limits.Channels) },
 				"replay":      func() error { return parseCount(d, &s.Limits.Replay) },
 			})
+			if err == nil && s.Limits == (Limits{}) {
+				err = d.Err("limits needs a block that sets at least one of connections, channels, replay")
+			}
+			return err
 		},
 	})
 	if err != nil {
@@ -170,9 +181,6 @@ func parseAPI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 // One of token and unauthenticated must be there.
 func (a *API) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
-	if err := noMore(d); err != nil {
-		return err
-	}
 	start := *d
 	err := parseBlock(d, options{
 		"hub":             func() error { return parseString(d, &a.Hub) },

@@ -19,11 +19,17 @@ type options map[string]func() error
 // parseBlock reads a block, if there is one. Words that are unknown, repeated
 // or left over are errors.
 func parseBlock(d *caddyfile.Dispenser, known options) error {
+	if err := noMore(d); err != nil {
+		return err
+	}
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		parse, ok := known[name]
 		if !ok {
+			if len(known) == 0 {
+				return d.Errf("unexpected %q: there are no options here", name)
+			}
 			return d.Errf("unrecognized option %q; there are: %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if seen[name] {
@@ -80,8 +86,8 @@ func parseDuration(d *caddyfile.Dispenser, into *caddy.Duration) error {
 		return d.ArgErr()
 	}
 	duration, err := caddy.ParseDuration(d.Val())
-	if err != nil || duration <= 0 {
-		return d.Errf("%q is not a positive duration, such as 15s", d.Val())
+	if err != nil || duration < time.Millisecond {
+		return d.Errf("%q is not a duration of at least a millisecond, such as 15s", d.Val())
 	}
 	*into = caddy.Duration(duration)
 	return nil

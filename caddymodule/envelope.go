@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -105,7 +107,7 @@ func setField(e *sse.Event, name string, value json.RawMessage) error {
 	case "channels":
 		err = unmarshal(value, &e.Channels, name, "an array of strings")
 	case "data":
-		e.Data = dataOf(value)
+		e.Data, err = dataOf(value)
 	case "event":
 		err = unmarshal(value, &e.Name, name, "a string")
 	case "retry":
@@ -117,23 +119,61 @@ func setField(e *sse.Event, name string, value json.RawMessage) error {
 }
 
 // dataOf returns a string verbatim and any other value in its compact form.
-func dataOf(value json.RawMessage) string {
+func dataOf(value json.RawMessage) (string, error) {
 	var text string
-	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
-		return text
+	if value[0] == '"' {
+		return text, unmarshal(value, &text, "data", "a string")
 	}
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, value); err != nil {
-		panic("caddymodule: a decoded value is not JSON: " + err.Error())
-	}
-	return compact.String()
+	err := json.Compact(&compact, value)
+	return compact.String(), err
 }
 
+// unmarshal reads a value of which encoding/json would make the best: null
+// leaves things as they are, and half of a surrogate pair becomes U+FFFD.
 func unmarshal(value json.RawMessage, into any, field, kind string) error {
 	if string(value) == "null" || json.Unmarshal(value, into) != nil {
 		return problemf(http.StatusBadRequest, "%s must be %s", field, kind).in(field)
 	}
+	if hasLoneSurrogate(value) {
+		return problemf(http.StatusBadRequest, "%s has half of a surrogate pair in it, which is no character", field).in(field)
+	}
 	return nil
+}
+
+// hasLoneSurrogate reports whether a valid JSON value escapes half of a
+// surrogate pair without the other half.
+func hasLoneSurrogate(value []byte) bool {
+	for i := 0; i+6 <= len(value); i++ {
+		if value[i] != '\\' {
+			continue
+		}
+		if value[i+1] != 'u' {
+			i++ // an escaped character, which may be a backslash
+			continue
+		}
+		unit := hexUnit(value[i:])
+		i += 5
+		switch {
+		case utf16.IsSurrogate(unit) && utf16.DecodeRune(unit, hexUnit(value[i+1:])) == utf8.RuneError:
+			return true
+		case utf16.IsSurrogate(unit):
+			i += 6
+		}
+	}
+	return false
+}
+
+// hexUnit reads an escape such as \u00e9, or returns zero.
+func hexUnit(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
 }
 
 func atEnd(decoder *json.Decoder) error {

@@ -71,11 +71,6 @@ func liveHubs() []*liveHub {
 	return found
 }
 
-// A routeKey is the identity of a route: its whole configuration. A route
-// whose configuration changed is another one, so that no stream goes on under
-// rules that are no longer configured.
-type routeKey struct{ hub, config string }
-
 // A route is the streams of a subscriber endpoint. They live as long as any
 // configuration has an endpoint with the same settings.
 type route struct {

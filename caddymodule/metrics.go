@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"errors"
+
+	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -23,8 +26,19 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("caddy_sse_"+name, help, append([]string{"hub"}, labels...), nil)
 }
 
-// A collector reads the hubs that an app holds.
-type collector struct{ app *App }
+// registerMetrics has the configuration's registry read the hubs. The app does
+// so, and the admin API: a configuration that fails leaves Caddy with its
+// admin endpoint, and so its registry, but without its apps.
+func registerMetrics(ctx caddy.Context) error {
+	err := ctx.GetMetricsRegistry().Register(collector{})
+	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		return nil
+	}
+	return err
+}
+
+// A collector reads the hubs that are live.
+type collector struct{}
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
@@ -34,9 +48,15 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (c collector) Collect(ch chan<- prometheus.Metric) {
-	for _, live := range c.app.live() {
-		collectHub(ch, live.name, live.Stats())
+func (collector) Collect(ch chan<- prometheus.Metric) {
+	seen := ""
+	for _, live := range liveHubs() {
+		// Two of one name are there for the moment of a reload that gives
+		// the hub another broker.
+		if live.name != seen {
+			collectHub(ch, live.name, live.Stats())
+		}
+		seen = live.name
 	}
 }
 

@@ -37,17 +37,18 @@ func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel strin
 	if err != nil {
 		return err
 	}
-	if err := q.authorise(events); err != nil {
-		return err
+	for i := range events {
+		if err := q.check(&events[i]); err != nil {
+			p := asProblem(err)
+			if isArray {
+				p.Index = &i
+			}
+			return p
+		}
 	}
 	receipts, err := q.hub.Publish(r.Context(), events...)
 	if err != nil {
-		p := asProblem(publishProblem(err))
-		var field *sse.FieldError
-		if isArray && errors.As(err, &field) {
-			p.Index = &field.Index
-		}
-		return p
+		return publishProblem(err)
 	}
 	answer := make([]receiptJSON, len(receipts))
 	for i, receipt := range receipts {
@@ -117,11 +118,11 @@ func (q *requests) envelopes(r *http.Request, body []byte) (events []sse.Event, 
 	if err != nil {
 		mediaType = ""
 	}
-	if !utf8.Valid(body) {
-		return nil, false, problemf(http.StatusBadRequest, "the body is not valid UTF-8")
-	}
 	switch mediaType {
 	case "application/json":
+		if !utf8.Valid(body) {
+			return nil, false, problemf(http.StatusBadRequest, "the body is not valid UTF-8")
+		}
 		return parseJSON(body)
 	case "application/x-www-form-urlencoded":
 		event, err := parseForm(string(body))
@@ -168,16 +169,15 @@ func parseForm(body string) (sse.Event, error) {
 	return e, nil
 }
 
-// authorise checks that the channels may be published to.
-func (q *requests) authorise(events []sse.Event) error {
-	if len(q.allow) == 0 {
-		return nil
+// check checks that the event is well formed, and that its channels may be
+// published to.
+func (q *requests) check(e *sse.Event) error {
+	if err := e.Validate(); err != nil {
+		return publishProblem(err)
 	}
-	for _, e := range events {
-		for _, name := range e.Channels {
-			if !coveredByAny(q.allow, name) {
-				return problemf(http.StatusForbidden, "channel %q is not among those that this endpoint allows", name).in("channel")
-			}
+	for _, name := range e.Channels {
+		if len(q.allow) > 0 && !coveredByAny(q.allow, name) {
+			return problemf(http.StatusForbidden, "channel %q is not among those that this endpoint allows", name).in("channel")
 		}
 	}
 	return nil
@@ -185,8 +185,8 @@ func (q *requests) authorise(events []sse.Event) error {
 
 func parseRetry(text string) (time.Duration, error) {
 	ms, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return 0, problemf(http.StatusBadRequest, "retry must be a whole number of milliseconds, not %.64q", text).in("retry")
+	if err != nil || ms == 0 {
+		return 0, problemf(http.StatusBadRequest, "retry must be a whole number of milliseconds of at least 1, not %.64q", text).in("retry")
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

@@ -1,7 +1,7 @@
 package caddymodule
 
 import (
-	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,6 +18,9 @@ const (
 	sinceEarliest = "earliest"
 	sinceLatest   = "latest"
 )
+
+// maxAllowed bounds what the placeholders of one entry of allow may stand for.
+const maxAllowed = 1000
 
 // Bounds of a connection id that a client made: 128 bits take at least 22
 // characters of text.
@@ -46,18 +49,17 @@ func (s *Subscribe) read(r *http.Request) (sse.SubscribeOptions, error) {
 // readChannels returns the route's channels and those that the client asked
 // for, each once.
 func (s *Subscribe) readChannels(r *http.Request, asked []string) ([]string, error) {
-	if len(asked) > s.Limits.Channels {
-		return nil, problemf(http.StatusBadRequest, "a stream can ask for %d channels at most, not %d; a prefix pattern such as news-* stands for many",
-			s.Limits.Channels, len(asked)).in("channel")
-	}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	names, bad := expandAll(s.channels, repl)
+	names, bad := expandAll(s.channels, repl, s.Limits.Channels, wildcardRefused)
 	if bad != nil {
 		return nil, problemf(http.StatusForbidden, "a channel of this route cannot be made for this request: %s", bad)
 	}
-	allow, bad := expandAll(s.allow, repl)
+	if n := len(asked); n > s.Limits.Channels {
+		return nil, s.tooMany(n)
+	}
+	allow, bad := expandAll(s.allow, repl, maxAllowed, wildcardAlone)
 	if bad != nil {
-		s.log.WarnContext(r.Context(), "left out what a placeholder would allow: "+bad.Error())
+		s.log.DebugContext(r.Context(), "left out what a placeholder would allow", slog.Any("error", bad))
 	}
 	for _, name := range asked {
 		if err := sse.ValidatePattern(name); err != nil {
@@ -70,10 +72,18 @@ func (s *Subscribe) readChannels(r *http.Request, asked []string) ([]string, err
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
+	switch {
+	case len(names) > s.Limits.Channels:
+		return nil, s.tooMany(len(names))
+	case len(names) == 0:
 		return nil, problemf(http.StatusBadRequest, "no channel was asked for: name at least one, as in ?channel=news").in("channel")
 	}
 	return names, nil
+}
+
+func (s *Subscribe) tooMany(n int) *problem {
+	return problemf(http.StatusBadRequest, "a stream can have %d channels at most, not %d; a prefix pattern such as news-* stands for many",
+		s.Limits.Channels, n).in("channel")
 }
 
 func coveredByAny(granted []string, asked string) bool {
@@ -99,6 +109,9 @@ func readStart(header []string, query url.Values) (sse.Start, error) {
 	var field, value string
 	for _, name := range []string{"last_event_id", "since"} {
 		for _, v := range query[name] {
+			if v == "" {
+				continue
+			}
 			if value != "" && v != value {
 				return sse.Start{}, problemf(http.StatusBadRequest, "%s=%.64s contradicts %s=%.64s; give one of them", name, v, field, value).in(name)
 			}
@@ -133,96 +146,4 @@ func readConnection(query url.Values) (string, error) {
 
 func notInConnection(r rune) bool {
 	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
-}
-
-// A template is a channel name or pattern with placeholders: alternately text
-// and the names of placeholders, beginning and ending with text.
-type template struct {
-	source string
-	parts  []string
-}
-
-// parseTemplates checks what can be checked before there is a request.
-func parseTemplates(option string, sources []string) ([]template, error) {
-	var parsed []template
-	for _, source := range sources {
-		t, err := parseTemplate(source)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", option, err)
-		}
-		parsed = append(parsed, t)
-	}
-	return parsed, nil
-}
-
-func parseTemplate(source string) (template, error) {
-	t := template{source: source}
-	rest := source
-	for {
-		text, behind, found := strings.Cut(rest, "{")
-		t.parts = append(t.parts, text)
-		if !found {
-			break
-		}
-		name, after, closed := strings.Cut(behind, "}")
-		if !closed {
-			return t, fmt.Errorf("%q has a placeholder without an end", source)
-		}
-		t.parts = append(t.parts, name)
-		rest = after
-	}
-	if len(t.parts) == 1 {
-		return t, sse.ValidatePattern(source)
-	}
-	return t, nil
-}
-
-// expandAll returns what the templates stand for in a request, and an error
-// for the last entry that was left out because it is no name or pattern.
-func expandAll(templates []template, repl *caddy.Replacer) (names []string, bad error) {
-	for _, t := range templates {
-		for _, name := range t.expand(repl) {
-			err := sse.ValidatePattern(name)
-			if err == nil && strings.HasSuffix(name, "*") && !t.mayBePattern() {
-				err = fmt.Errorf("a value within %q must not hold *, which would widen it", t.source)
-			}
-			switch {
-			case err != nil:
-				bad = err
-			case !slices.Contains(names, name):
-				names = append(names, name)
-			}
-		}
-	}
-	return names, bad
-}
-
-// mayBePattern reports whether the template may give a pattern: if it says so
-// itself, or leaves everything to one placeholder.
-func (t template) mayBePattern() bool {
-	last := t.parts[len(t.parts)-1]
-	alone := len(t.parts) == 3 && t.parts[0] == "" && last == ""
-	return alone || strings.HasSuffix(last, "*")
-}
-
-// expand puts the values of the placeholders in. A value is a list separated
-// by commas, of which each entry makes one name. An empty one makes none:
-// user-{id} is nothing for a client without an id, and not the channel
-// `user-` of all such clients.
-func (t template) expand(repl *caddy.Replacer) []string {
-	names := []string{t.parts[0]}
-	for i := 1; i < len(t.parts); i += 2 {
-		var longer []string
-		value, _ := repl.GetString(t.parts[i])
-		for entry := range strings.SplitSeq(value, ",") {
-			if entry = strings.TrimSpace(entry); entry == "" {
-				continue
-			}
-			for _, name := range names {
-				longer = append(longer, name+entry+t.parts[i+1])
-			}
-		}
-		names = longer
-	}
-	return names
 }

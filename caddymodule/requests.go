@@ -29,31 +29,41 @@ func notFound(path string) *problem {
 
 // serve answers a request for a path below the base.
 func (q *requests) serve(w http.ResponseWriter, r *http.Request, path string) error {
+	if path != "" && path[0] != '/' {
+		return notFound(path)
+	}
 	resource, name, named := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
-	case path != "" && !strings.HasPrefix(path, "/"):
-		return notFound(path)
 	case resource == "publish":
 		if r.Method != http.MethodPost {
 			return methodNotAllowed(r.Method, "POST")
 		}
 		return q.publish(w, r, name, named)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return methodNotAllowed(r.Method, "GET, HEAD")
-	case resource == "" && !named:
-		return q.numbers(w)
-	case resource == "channels" && !named:
-		return q.channels(w, r)
+	case resource == "channels" && named:
+		return q.get(r, func() error { return q.channel(w, r, name) })
 	case resource == "channels":
-		return q.channel(w, r, name)
+		return q.get(r, func() error { return q.channels(w, r) })
 	case resource == "health" && !named:
-		return q.health(w)
+		return q.get(r, func() error { return q.health(w, r) })
+	case resource == "" && !named:
+		return q.get(r, func() error { return q.numbers(w, r) })
 	}
 	return notFound(path)
 }
 
+// get answers what can only be read.
+func (q *requests) get(r *http.Request, answer func() error) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return methodNotAllowed(r.Method, "GET, HEAD")
+	}
+	return answer()
+}
+
 // numbers answers with the hub's numbers.
-func (q *requests) numbers(w http.ResponseWriter) error {
+func (q *requests) numbers(w http.ResponseWriter, r *http.Request) error {
+	if _, err := q.query(r); err != nil {
+		return err
+	}
 	stats := q.hub.Stats()
 	return writeJSON(w, struct {
 		Hub       string                     `json:"hub"`
@@ -146,7 +156,10 @@ func (q *requests) channel(w http.ResponseWriter, r *http.Request, name string) 
 }
 
 // health answers 200 only while the hub can publish and deliver.
-func (q *requests) health(w http.ResponseWriter) error {
+func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
+	if _, err := q.query(r); err != nil {
+		return err
+	}
 	if err := q.hub.Health(); err != nil {
 		return problemf(http.StatusServiceUnavailable, "hub %s: %s", q.hub.name, err)
 	}
@@ -165,12 +178,20 @@ func (q *requests) query(r *http.Request, allowed ...string) (url.Values, error)
 		switch {
 		case name == q.ownQuery && name != "":
 		case !slices.Contains(allowed, name):
-			return nil, problemf(http.StatusBadRequest, "%.64q is not a parameter of this request; it takes: %s", name, strings.Join(allowed, ", ")).in(name)
+			return nil, unknownParameter(name, allowed)
 		case len(values) > 1:
 			return nil, problemf(http.StatusBadRequest, "%s is given %d times", name, len(values)).in(name)
 		}
 	}
 	return query, nil
+}
+
+func unknownParameter(name string, allowed []string) *problem {
+	takes := "none"
+	if len(allowed) > 0 {
+		takes = strings.Join(allowed, ", ")
+	}
+	return problemf(http.StatusBadRequest, "%.64q is not a parameter of this request; it takes: %s", name, takes).in(name)
 }
 
 func pageLimit(query url.Values) (int, error) {

@@ -35,7 +35,8 @@ type Subscribe struct {
 	// The hub to subscribe to. Default: default.
 	Hub string `json:"hub,omitempty"`
 
-	// Channels and prefix patterns that every client gets.
+	// Channels and prefix patterns that every client gets. A placeholder's
+	// value cannot be a pattern here.
 	Channels []string `json:"channels,omitempty"`
 
 	// Channels and prefix patterns that a client may ask for. The pattern
@@ -76,7 +77,7 @@ type Limits struct {
 	// Streams that are open on this route at one time. Default: no limit.
 	Connections int `json:"connections,omitempty"`
 
-	// Channels and patterns that one stream may ask for. Default: 100.
+	// Channels and patterns of one stream. Default: 100.
 	Channels int `json:"channels,omitempty"`
 
 	// Events that a client which comes back may have missed. One that
@@ -101,7 +102,7 @@ func (Subscribe) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the route.
 func (s *Subscribe) Provision(ctx caddy.Context) error {
-	identity, err := json.Marshal(s)
+	config, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,11 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 	if s.hub, err = app.(*App).hub(s.Hub); err != nil {
 		return err
 	}
-	key := routeKey{s.Hub, string(identity)}
+	where, err := place(ctx)
+	if err != nil {
+		return err
+	}
+	key := routeKey{hub: s.Hub, config: string(config), place: where}
 	value, _, err := routes.LoadOrNew(key, newRoute)
 	if err != nil {
 		return err
@@ -142,8 +147,8 @@ func (s *Subscribe) setUp() (err error) {
 	switch {
 	case s.Overload != "" && s.Overload != overloadRetry && s.Overload != overload503:
 		return fmt.Errorf("overload must be %s or %s, not %q", overloadRetry, overload503, s.Overload)
-	case s.Retry < 0:
-		return fmt.Errorf("retry must be positive, not %s", time.Duration(s.Retry))
+	case s.Retry != 0 && time.Duration(s.Retry) < time.Millisecond:
+		return fmt.Errorf("retry must be at least a millisecond, not %s", time.Duration(s.Retry))
 	case s.Limits.Connections < 0:
 		return fmt.Errorf("limits: connections must be at least 1, not %d", s.Limits.Connections)
 	case s.Limits.Channels < 0:
@@ -240,12 +245,13 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 
 // turnAway answers a client for whom there is no room.
 func (s *Subscribe) turnAway(w http.ResponseWriter, reason error) error {
+	s.hub.CountRefusal()
 	if s.Overload == overload503 {
 		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10")
 	}
 	s.log.Debug("turned a stream away", slog.String("reason", reason.Error()))
 	// The client may be gone already; there is nobody else to tell.
-	_ = s.hub.Refuse(w)
+	_ = sse.Refuse(w)
 	return nil
 }
 

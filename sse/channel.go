@@ -49,9 +49,7 @@ func forbidden(r rune) bool {
 func ValidatePattern(s string) error {
 	prefix, isPattern := strings.CutSuffix(s, "*")
 	switch {
-	case !isPattern:
-		return ValidateChannel(s)
-	case prefix == "":
+	case isPattern && prefix == "":
 		return nil
 	case strings.Contains(prefix, "*"):
 		return fmt.Errorf("%.64q is %w or prefix pattern: * is allowed as the last character only", s, ErrChannel)

@@ -41,11 +41,14 @@ func SetHeader(h http.Header) {
 // twice as much more.
 const busyRetry = 5 * time.Second
 
+// CountRefusal counts a client that was turned away, as a stream closed by the
+// reason [CloseBusy].
+func (h *Hub) CountRefusal() { h.stats.closed.add(CloseReasons, CloseBusy) }
+
 // Refuse answers a request for a stream with one that ends at once and asks the
 // client to come back in 5 to 15 seconds. It is sent with status 200 because an
 // EventSource gives up for good on any other (WHATWG HTML, section 9.2.2).
-func (h *Hub) Refuse(w http.ResponseWriter) error {
-	h.stats.closed.add(CloseReasons, CloseBusy)
+func Refuse(w http.ResponseWriter) error {
 	SetHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	_, err := w.Write(closeFrame(CloseBusy, busyRetry+rand.N(2*busyRetry).Truncate(time.Millisecond)))

@@ -44,7 +44,7 @@ type Event struct {
 type FieldError struct {
 	// Index is the event's place among those that were published together.
 	Index int
-	// Field is the envelope's name of the field: channels, event, data, retry.
+	// Field is the envelope's name of the field: channel, channels, event, data, retry.
 	Field string
 	// Reason tells what to mend.
 	Reason string
@@ -57,7 +57,11 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
 // published, or nil.
 func (e *Event) Validate() error {
 	if reason := checkChannels(e.Channels); reason != "" {
-		return &FieldError{Field: "channels", Reason: reason}
+		field := "channels"
+		if len(e.Channels) == 1 {
+			field = "channel"
+		}
+		return &FieldError{Field: field, Reason: reason}
 	}
 	if reason := checkName(e.Name); reason != "" {
 		return &FieldError{Field: "event", Reason: reason}

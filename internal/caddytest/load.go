@@ -90,14 +90,11 @@ func LoadJSON(t testing.TB, config []byte) error {
 // variable once.
 func isolate(t testing.TB) {
 	t.Helper()
-	if os.Getenv("CADDYTEST_DATA") != "" {
+	dir := tempDir(t)
+	if caddy.DefaultStorage.Path == dir {
 		return
 	}
-	dir, err := os.MkdirTemp("", "caddytest-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"CADDYTEST_DATA", "XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
+	for _, name := range []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
 		if err := os.Setenv(name, dir); err != nil {
 			t.Fatal(err)
 		}

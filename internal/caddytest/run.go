@@ -49,11 +49,7 @@ func Build(t testing.TB, pkg string) string {
 	if path, ok := builds.done[pkg]; ok {
 		return path
 	}
-	dir, err := os.MkdirTemp("", "caddytest-bin-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, filepath.Base(pkg))
+	path := filepath.Join(tempDir(t), "bin", filepath.Base(pkg))
 	cmd := exec.Command("go", "build", "-o", path, pkg)
 	cmd.Dir = Root(t)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -24,7 +23,7 @@ const leakTimeout = 5 * time.Second
 // such as the name of a function of a library that never ends what it starts.
 // Idle connections of http.DefaultTransport are closed; transports of the tests'
 // own must be closed by them.
-func Main(m *testing.M, ignore ...string) {
+func Main(m interface{ Run() int }, ignore ...string) {
 	before := goroutines()
 	code := m.Run()
 	if code == 0 {

@@ -1,0 +1,121 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// A stream reads the answer to a subscription from pieces as they come off
+// the socket: head, chunks if it has them, frames. It copies only what a piece
+// ends in the middle of.
+type stream struct {
+	state   streamState
+	chunk   int    // bytes left of the chunk, or its size as far as it was read
+	partial []byte // start of the head or of a frame
+}
+
+type streamState int
+
+const (
+	inHead streamState = iota
+	inBody
+	inChunkSize
+	inChunk
+	behindChunk
+)
+
+var (
+	endOfHead  = []byte("\r\n\r\n")
+	endOfFrame = []byte("\n\n")
+)
+
+var errEnded = errors.New("the server ended a stream")
+
+// feed takes the next piece, and calls frame with each frame that it completes.
+// The bytes are valid during the call.
+func (s *stream) feed(b []byte, frame func([]byte)) error {
+	for len(b) > 0 {
+		var err error
+		switch s.state {
+		case inHead:
+			b, err = s.head(b)
+		case inBody:
+			s.body(b, frame)
+			return nil
+		case inChunkSize:
+			b, err = s.chunkSize(b)
+		case inChunk:
+			n := min(len(b), s.chunk)
+			s.body(b[:n], frame)
+			b = b[n:]
+			if s.chunk -= n; s.chunk == 0 {
+				s.state = behindChunk
+			}
+		case behindChunk: // CRLF
+			if b[0] == '\n' {
+				s.state = inChunkSize
+			}
+			b = b[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stream) head(b []byte) (rest []byte, err error) {
+	s.partial = append(s.partial, b...)
+	head, rest, ok := bytes.Cut(s.partial, endOfHead)
+	if !ok {
+		return nil, nil
+	}
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) {
+		return nil, fmt.Errorf("a subscription was answered %q", s.partial)
+	}
+	s.state = inBody
+	if bytes.Contains(bytes.ToLower(head), []byte("\r\ntransfer-encoding: chunked")) {
+		s.state = inChunkSize
+	}
+	s.partial = nil
+	return rest, nil
+}
+
+func (s *stream) chunkSize(b []byte) (rest []byte, err error) {
+	for i, c := range b {
+		switch {
+		case c >= '0' && c <= '9':
+			s.chunk = s.chunk<<4 | int(c-'0')
+		case c >= 'a' && c <= 'f':
+			s.chunk = s.chunk<<4 | int(c-'a'+10)
+		case c == '\r':
+		case c == '\n' && s.chunk == 0:
+			return nil, errEnded
+		case c == '\n':
+			s.state = inChunk
+			return b[i+1:], nil
+		default:
+			return nil, fmt.Errorf("a chunk has the size %q", b[:i+1])
+		}
+	}
+	return nil, nil
+}
+
+func (s *stream) body(b []byte, frame func([]byte)) {
+	if len(s.partial) > 0 {
+		s.partial = append(s.partial, b...)
+		b = s.partial
+	}
+	for {
+		i := bytes.Index(b, endOfFrame)
+		if i < 0 {
+			break
+		}
+		frame(b[:i])
+		b = b[i+len(endOfFrame):]
+	}
+	s.partial = append(s.partial[:0], b...)
+}
