@@ -61,7 +61,7 @@ func TestChurn(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-churn-seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // It is to be repeatable.
+	random := rand.New(rand.NewPCG(seed, 0))
 
 	site := newHubSite(t)
 	route := "sse /events* {\n allow churn-*\n }"
@@ -80,7 +80,7 @@ func TestChurn(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		return fmt.Sprintf("%d goroutines, of %d before\n%s", runtime.NumGoroutine(), goroutines, stacks[:runtime.Stack(stacks, true)])
 	})
-	churn = nil
+	churn = nil //nolint:wastedassign // so that the heap is measured without what it holds
 	site.load(t, site.caddyfile("sse {\n history 1 1h\n }", route))
 	limit := heap + heap/4 + 8<<20
 	var after uint64
@@ -127,7 +127,7 @@ func newChurn(t *testing.T, site hubSite, random *rand.Rand, first string) *chur
 	for i := range churnStay + churnCome {
 		s := &churner{
 			client: own,
-			random: rand.New(rand.NewPCG(random.Uint64(), 0)), //nolint:gosec // It is to be repeatable.
+			random: rand.New(rand.NewPCG(random.Uint64(), 0)),
 			stays:  i < churnStay,
 		}
 		if i%4 == 0 {

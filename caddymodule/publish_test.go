@@ -161,8 +161,18 @@ func TestPublishSubscribers(t *testing.T) {
 		channels string
 		want     int
 	}{
-		{"a-1", 4}, {"a-2", 3}, {"a-", 3}, {"a", 1}, {"b", 2}, {"c", 2}, {"d", 1},
-		{"a-1,b", 4}, {"a-2,b", 3}, {"b,c", 3}, {"a-1,a-2,b,c", 5}, {"d,e", 1},
+		{"a-1", 4},
+		{"a-2", 3},
+		{"a-", 3},
+		{"a", 1},
+		{"b", 2},
+		{"c", 2},
+		{"d", 1},
+		{"a-1,b", 4},
+		{"a-2,b", 3},
+		{"b,c", 3},
+		{"a-1,a-2,b,c", 5},
+		{"d,e", 1},
 	} {
 		body, err := json.Marshal(map[string]any{"channels": strings.Split(tc.channels, ","), "data": "x"})
 		if err != nil {
@@ -395,8 +405,17 @@ func TestPublishSlashes(t *testing.T) {
 		path  string
 		clean bool
 	}{
-		{"a/b", true}, {"a/", true}, {"a%2Fb", true}, {"a.b/..c", true},
-		{"/a", false}, {"a//b", false}, {"https://example.com/x", false}, {"a/../b", false}, {"./a", false}, {"..", false}, {"a%2F%2Fb", false},
+		{"a/b", true},
+		{"a/", true},
+		{"a%2Fb", true},
+		{"a.b/..c", true},
+		{"/a", false},
+		{"a//b", false},
+		{"https://example.com/x", false},
+		{"a/../b", false},
+		{"./a", false},
+		{"..", false},
+		{"a%2F%2Fb", false},
 	} {
 		name := strings.ReplaceAll(tc.path, "%2F", "/")
 		s, _ := l.open("?channel=" + escape(name))

@@ -359,7 +359,7 @@ func TestExit(t *testing.T) {
 			stop(t, process, signal, 5*time.Second)
 			reading.Wait()
 
-			process = site.run(t, config)
+			site.run(t, config)
 			streams, opens := site.openAll(t, newsEvents, http.Header{"Last-Event-Id": {lastID}})
 			for i, o := range opens {
 				expectEpochReset(t, streams[i].name, o)

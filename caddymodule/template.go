@@ -51,10 +51,11 @@ func parseTemplate(source string) (template, error) {
 // checkText checks the text around the placeholders as a part of a name or
 // pattern, with the placeholders' values left out.
 func (t template) checkText() error {
-	text := ""
+	var joined strings.Builder
 	for i := 0; i < len(t.parts); i += 2 {
-		text += t.parts[i]
+		joined.WriteString(t.parts[i])
 	}
+	text := joined.String()
 	switch {
 	case len(t.parts) == 1, text != "":
 		if strings.Contains(text, "}") {

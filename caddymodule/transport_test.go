@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func tcpTransport(set func(*http.Protocols, bool)) func() (http.RoundTripper, fu
 }
 
 // insecure trusts the certificates of `tls internal`.
-func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} } //nolint:gosec // A CA of the test's own.
+func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // client returns one whose connections are closed when the test ends.
 func (w wire) client(t testing.TB) *http.Client {
@@ -452,9 +453,7 @@ func carry(t *testing.T, site hubSite, w wire, url string, header http.Header) {
 	missed := site.publishAwkward(t, "news")
 
 	resuming := http.Header{"Last-Event-Id": {lastID}}
-	for name, values := range header {
-		resuming[name] = values
-	}
+	maps.Copy(resuming, header)
 	stream, first = openRaw(t, client, url, resuming)
 	if o := parseOpen(t, first); o.Resume != "complete" || field(first, "id") != lastID {
 		t.Errorf("the resumed stream begins with %q, want complete and id %s", first, lastID)

@@ -124,8 +124,7 @@ func nextWait(interval, last time.Duration, err error) time.Duration {
 		return interval
 	}
 	wait := max(interval, min(2*last, maxBackoff))
-	var refused *refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		wait = max(wait, refused.retryAfter)
 	}
 	return wait

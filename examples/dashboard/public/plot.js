@@ -46,7 +46,7 @@ export function createPlot({ element, legend, series, format, axisFormat, steps,
     {
       ...size(element),
       legend: { show: false },
-      padding: [8, 4, 0, 0],
+      padding: [8, 20, 0, 0], // room for the last label of the time axis
       cursor: {
         y: false,
         drag: { x: false, y: false },
