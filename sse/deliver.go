@@ -24,8 +24,12 @@ type waker interface {
 // without having been woken.
 func (s *Subscriber) attach(w waker) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.waker = w
+	closing := s.closing
+	s.mu.Unlock()
+	if closing != "" && w != nil {
+		w.interrupt()
+	}
 }
 
 // SetHeader sets the header of an answer that is an event stream: the media

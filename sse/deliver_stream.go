@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net/http"
@@ -81,25 +82,26 @@ type stream struct {
 func (st *stream) run(ctx context.Context, options StreamOptions) End {
 	SetHeader(st.w.Header())
 	st.w.WriteHeader(http.StatusOK)
-	st.write(st.subscriber.openFrame(), 0)
-	st.flush()
-
+	// Whatever ends the stream does so by way of Close, so that it is found
+	// between two batches too, and the wait below has little to look at.
+	s := st.subscriber
+	defer context.AfterFunc(ctx, func() { s.Close(CloseClient) })()
+	if options.MaxAge > 0 {
+		defer time.AfterFunc(less(options.MaxAge, 10), func() { s.Close(CloseExpired) }).Stop()
+	}
 	keepalive := startTimer(keepaliveAfter(options.Keepalive))
 	defer keepalive.Stop()
-	age := startTimer(ageLimit(options.MaxAge))
-	defer age.Stop()
+
+	st.write(s.openFrame(), 0)
+	st.flush()
 	for st.drain(); st.end.Reason == ""; st.drain() {
 		select {
 		case <-st.woken:
-		case <-ctx.Done():
-			st.fail(nil)
-		case <-age.C:
-			st.subscriber.Close(CloseExpired)
 		case <-keepalive.C:
 			period := keepaliveAfter(options.Keepalive)
 			silence := time.Since(st.written)
 			if silence >= period {
-				st.write(st.subscriber.keepaliveFrame(), 0)
+				st.write(s.keepaliveFrame(), 0)
 				st.flush()
 				silence = 0
 			}
@@ -114,9 +116,7 @@ func (st *stream) drain() {
 	for st.end.Reason == "" {
 		b := st.subscriber.pull()
 		if b.closing != "" {
-			st.write(closeFrame(b.closing, st.subscriber.retry), 0)
-			st.flush()
-			st.stop(b.closing, nil)
+			st.close(b.closing)
 			return
 		}
 		if len(b.bytes) == 0 {
@@ -157,13 +157,21 @@ func (st *stream) flush() {
 	st.written = time.Now()
 }
 
-// fail ends a stream that cannot be written to any more.
-func (st *stream) fail(err error) { st.stop(CloseClient, err) }
-
-func (st *stream) stop(reason CloseReason, err error) {
-	if st.end.Reason == "" {
-		st.end.Reason, st.end.Err = reason, err
+// close ends a stream that was told to end.
+func (st *stream) close(reason CloseReason) {
+	if reason != CloseClient { // else nobody is there to read it
+		st.write(closeFrame(reason, st.subscriber.retry), 0)
+		st.flush()
 	}
+	if st.end.Reason == "" {
+		st.end.Reason = reason
+	}
+}
+
+// fail ends a stream that cannot be written to. If it was told to end, that is
+// why: its write was interrupted.
+func (st *stream) fail(err error) {
+	st.end.Reason, st.end.Err = cmp.Or(st.subscriber.closed(), CloseClient), err
 }
 
 // wake implements waker.
@@ -222,8 +230,6 @@ func keepaliveAfter(d time.Duration) time.Duration {
 	}
 	return less(d, 4)
 }
-
-func ageLimit(d time.Duration) time.Duration { return less(d, 10) }
 
 // less takes up to the part-th part of a positive d off at random.
 func less(d time.Duration, part int64) time.Duration {

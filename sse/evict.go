@@ -19,6 +19,13 @@ func (h *Hub) evict() {
 	}
 }
 
+// trim evicts what a channel holds beyond what is configured.
+func (h *Hub) trim(ch *channel) {
+	for ch.surplus(h.options.HistoryCount) {
+		h.dropOldest(ch)
+	}
+}
+
 // dropOldest evicts the oldest segment of a channel.
 func (h *Hub) dropOldest(ch *channel) {
 	seg := ch.history.dropOldest()

@@ -14,15 +14,15 @@ import (
 
 // Options are a hub's settings. The zero value is ready for use.
 type Options struct {
-	// HistoryCount is how many events a channel keeps for replay. Zero is
-	// 1000; it cannot be less than one.
+	// HistoryCount is how many events a channel keeps for replay. Zero or
+	// less is 1000.
 	HistoryCount int
-	// HistoryAge is for how long events are kept for replay. Zero is one
-	// hour.
+	// HistoryAge is for how long events are kept for replay. Zero or less
+	// is one hour.
 	HistoryAge time.Duration
 	// Memory bounds the bytes of all kept events together. When it is
-	// exceeded the oldest go, whatever their channel. Zero is 256 MiB. A
-	// hub always keeps the newest events, up to about 64 KiB of them.
+	// exceeded the oldest go, whatever their channel, except for the
+	// segment that holds the newest event. Zero or less is 256 MiB.
 	Memory int64
 	// Logger is told what an operator should know. Nil is silent.
 	Logger *slog.Logger
@@ -36,9 +36,9 @@ const (
 )
 
 func (o Options) withDefaults() Options {
-	o.HistoryCount = max(cmp.Or(o.HistoryCount, DefaultHistoryCount), 1)
-	o.HistoryAge = cmp.Or(o.HistoryAge, DefaultHistoryAge)
-	o.Memory = cmp.Or(o.Memory, DefaultMemory)
+	o.HistoryCount = cmp.Or(max(o.HistoryCount, 0), DefaultHistoryCount)
+	o.HistoryAge = cmp.Or(max(o.HistoryAge, 0), DefaultHistoryAge)
+	o.Memory = cmp.Or(max(o.Memory, 0), DefaultMemory)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -48,6 +48,8 @@ func (o Options) withDefaults() Options {
 // ErrDraining is returned to those who want to subscribe to a hub that is
 // about to stop.
 var ErrDraining = errors.New("sse: the hub is draining")
+
+var errStarting = errors.New("sse: the hub is starting")
 
 // A Hub takes events from publishers, has its broker order them, keeps the
 // recent ones and delivers them to its subscribers. Create it with [NewHub].
@@ -112,6 +114,9 @@ func (h *Hub) SetOptions(options Options) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.options = options.withDefaults()
+	for _, ch := range h.index.channels {
+		h.trim(ch)
+	}
 	h.evict()
 }
 
@@ -173,6 +178,13 @@ func (h *Hub) waitReady(ctx context.Context) error {
 func (h *Hub) Health() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	select {
+	case <-h.ready:
+	default:
+		if h.tailError == nil {
+			return errStarting
+		}
+	}
 	switch {
 	case h.closed.Err() != nil:
 		return ErrClosed

@@ -20,11 +20,31 @@ func (h *Hub) tail() {
 			return
 		}
 		h.tailFailed(err)
+		h.catchUp()
 		select {
 		case <-time.After(tailPause):
 		case <-h.closed.Done():
 		}
 	}
+}
+
+// catchUp makes a hub that never could follow the record begin where it is now:
+// others may publish to the broker while the hub starts.
+func (h *Hub) catchUp() {
+	select {
+	case <-h.ready:
+		return
+	default:
+	}
+	at, err := h.broker.Position(h.closed)
+	if err != nil || at.Epoch != h.epoch {
+		return // the next attempt to follow it tells why
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.head.Store(at.Seq)
+	h.settled.Store(at.Seq)
+	h.forgotten = at.Seq
 }
 
 func (h *Hub) tailFailed(err error) {
@@ -120,9 +140,7 @@ func (h *Hub) keep(ch *channel, seq uint64, at int64) {
 	} else {
 		h.recent.MoveToFront(ch.recent)
 	}
-	for ch.surplus(h.options.HistoryCount) {
-		h.dropOldest(ch)
-	}
+	h.trim(ch)
 }
 
 // announce tells the subscribers of a channel that it has something new.

@@ -139,10 +139,8 @@ func (s *Subscriber) pullMany(head uint64) batch {
 // cursors returns one for each channel of the work that has something up to
 // the head, as a heap.
 func (s *Subscriber) cursors(head uint64) (found cursors, hole bool) {
-	for i, ch := range s.work {
-		if slices.Contains(s.work[:min(i, maxDirty)], ch) {
-			continue // told twice
-		}
+	s.work = distinct(s.work)
+	for _, ch := range s.work {
 		c := cursor{channel: ch}
 		if c.run, c.next, c.hole = ch.history.after(s.after(ch)); c.hole {
 			return nil, true
@@ -153,6 +151,26 @@ func (s *Subscriber) cursors(head uint64) (found cursors, hole bool) {
 	}
 	heap.Init(&found)
 	return found, false
+}
+
+// distinct returns the channels, each once. It may reuse the argument's memory.
+func distinct(channels []*channel) []*channel {
+	once := channels[:0]
+	var seen map[*channel]struct{} // for lists that are too long to look through
+	if len(channels) > maxDirty {
+		seen = make(map[*channel]struct{}, len(channels))
+	}
+	for _, ch := range channels {
+		_, again := seen[ch]
+		if again || (seen == nil && slices.Contains(once, ch)) {
+			continue
+		}
+		if seen != nil {
+			seen[ch] = struct{}{}
+		}
+		once = append(once, ch)
+	}
+	return once
 }
 
 // keepWork makes the channels of the cursors all that is left to do.

@@ -73,6 +73,7 @@ func (h *Hub) replay(s *Subscriber, head uint64, limit int) {
 	oldest := h.oldest()
 	s.work = h.news(s)
 	missed := 0
+	owed := s.work[:0:0]
 	for _, ch := range s.work {
 		if hasReset(s.opening.resets, s.item(ch)) {
 			s.skip(ch, head)
@@ -82,8 +83,9 @@ func (h *Hub) replay(s *Subscriber, head uint64, limit int) {
 			s.skip(ch, from) // only for one who begins with the earliest
 		}
 		missed += ch.countAfter(s.after(ch))
+		owed = append(owed, ch)
 	}
-	if limit > 0 && missed > limit {
+	if limit > 0 && missed > limit && s.missedMore(owed, limit) {
 		for _, ch := range s.work {
 			if item := s.item(ch); ch.last > s.after(ch) && !hasReset(s.opening.resets, item) {
 				s.opening.resets = append(s.opening.resets, Reset{item, ResetLimit})
@@ -98,6 +100,25 @@ func (h *Hub) replay(s *Subscriber, head uint64, limit int) {
 	if len(s.opening.resets) == len(s.cover) {
 		s.advance(head)
 	}
+}
+
+// missedMore reports whether the subscriber missed more than that many events
+// on the channels. One on several of them counts once.
+func (s *Subscriber) missedMore(channels []*channel, limit int) bool {
+	missed := make(map[uint64]struct{})
+	for _, ch := range channels {
+		r, i, _ := ch.history.after(s.after(ch))
+		for i < len(r.entries) {
+			missed[r.entries[i].seq] = struct{}{}
+			if len(missed) > limit {
+				return true
+			}
+			if i++; i == len(r.entries) {
+				r, i, _ = ch.history.after(r.entries[i-1].seq)
+			}
+		}
+	}
+	return false
 }
 
 // oldest returns the time before which events are not kept.

@@ -199,8 +199,8 @@ func (s *Subscriber) Connection() string { return s.connection }
 // Resume returns what became of the position that was presented.
 func (s *Subscriber) Resume() Resume { return s.opening.resume }
 
-// Close tells the stream to end for a reason. It does not wait. Only the first
-// reason counts.
+// Close tells the stream to end for a reason, which is sent to the client
+// unless it is [CloseClient]. It does not wait. Only the first reason counts.
 func (s *Subscriber) Close(reason CloseReason) {
 	s.mu.Lock()
 	if s.closing == "" {
@@ -212,6 +212,13 @@ func (s *Subscriber) Close(reason CloseReason) {
 		w.wake()
 		w.interrupt()
 	}
+}
+
+// closed returns why the stream is to end, empty if it is not.
+func (s *Subscriber) closed() CloseReason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 // mark tells the subscriber that the channel has something new, and wakes its
