@@ -52,6 +52,9 @@ func (h *Hub) retire(ch *channel) {
 // as late as the newest one forgotten.
 func (h *Hub) forget(ch *channel) {
 	h.forgotten = max(h.forgotten, ch.last)
+	for _, t := range h.index.matches(ch) {
+		t.forgotten = max(t.forgotten, ch.last)
+	}
 	h.idle.Remove(ch.idle)
 	h.recent.Remove(ch.recent)
 	delete(h.index.channels, ch.name)

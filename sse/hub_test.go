@@ -108,21 +108,44 @@ func (b *lateBroker) Tail(ctx context.Context, after sse.Position, deliver func(
 }
 
 // TestHubOnBusyBroker holds that a hub starts on a broker to which others
-// publish meanwhile.
+// publish meanwhile, once or all the time.
 func TestHubOnBusyBroker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		broker := &lateBroker{MemoryBroker: sse.NewMemoryBroker()}
-		broker.beforeTail = sync.OnceValue(func() error {
-			_, err := broker.Publish(t.Context(), []sse.Event{{Channels: []string{"a"}}})
-			return err
+	for _, every := range []time.Duration{time.Hour, 100 * time.Millisecond, time.Millisecond} {
+		t.Run(every.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				broker := &lateBroker{MemoryBroker: sse.NewMemoryBroker()}
+				other := func() error {
+					_, err := broker.Publish(t.Context(), []sse.Event{{Channels: []string{"a"}}})
+					return err
+				}
+				broker.beforeTail = sync.OnceValue(other)
+				h := newHubOn(t, broker, sse.Options{})
+				go func() {
+					for ctx.Err() == nil {
+						if err := other(); err != nil {
+							t.Errorf("Publish: %v", err)
+						}
+						select {
+						case <-time.After(every):
+						case <-ctx.Done():
+						}
+					}
+				}()
+				receipts, err := h.Publish(ctx, sse.Event{Channels: []string{"a"}})
+				if err != nil {
+					t.Fatalf("Publish: %v; Health: %v", err, h.Health())
+				}
+				cancel()
+				synctest.Wait()
+				head := h.Stats().Position.Seq
+				if at := receipts[0].Position.Seq; at > head || at == 0 {
+					t.Errorf("published at %d, the head is %d", at, head)
+				}
+			})
 		})
-		h := newHubOn(t, broker, sse.Options{})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := h.Publish(ctx, sse.Event{Channels: []string{"a"}}); err != nil {
-			t.Errorf("Publish: %v; Health: %v", err, h.Health())
-		}
-	})
+	}
 }
 
 // TestTailFails holds that a hub whose record cannot be followed says so, tries

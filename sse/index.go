@@ -9,6 +9,9 @@ import (
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
 	subscribers []*Subscriber
+	// forgotten is, of a pattern, the newest event on the channels that it
+	// matched and the hub forgot since somebody listens to it.
+	forgotten uint64
 }
 
 // A membership is a subscriber's place in a topic.

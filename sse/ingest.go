@@ -20,11 +20,11 @@ func (h *Hub) tail() {
 			return
 		}
 		h.tailFailed(err)
-		h.catchUp()
 		select {
 		case <-time.After(tailPause):
 		case <-h.closed.Done():
 		}
+		h.catchUp()
 	}
 }
 

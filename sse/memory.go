@@ -43,7 +43,6 @@ func (b *MemoryBroker) Publish(ctx context.Context, events []Event) ([]Position,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	positions := make([]Position, len(events))
 	entries := make([]Entry, len(events))
 
@@ -52,6 +51,7 @@ func (b *MemoryBroker) Publish(ctx context.Context, events []Event) ([]Position,
 	if b.isClosed() {
 		return nil, ErrClosed
 	}
+	now := time.Now() // under the lock, so that entries' times do not step back
 	for i, e := range events {
 		b.head.Seq++
 		positions[i] = b.head

@@ -41,7 +41,7 @@ func (s *Subscriber) pull() batch {
 		return batch{closing: closing}
 	}
 	switch {
-	case s.unsure:
+	case len(s.unsure) > 0:
 		return s.reset(head)
 	case len(s.work) > 1:
 		return s.pullMany(head)
@@ -92,7 +92,11 @@ func (s *Subscriber) look() (head uint64, closing CloseReason) {
 	if lost {
 		s.hub.mu.Lock()
 		s.work = s.hub.news(s)
-		s.unsure = s.hub.forgotten > s.position && slices.ContainsFunc(s.cover, isPattern)
+		for i, m := range s.memberships {
+			if m.topic.forgotten > s.position {
+				s.unsure = append(s.unsure, s.cover[i])
+			}
+		}
 		s.hub.mu.Unlock()
 	}
 	return head, closing
@@ -189,17 +193,15 @@ func (s *Subscriber) keepWork(left cursors) {
 // tells the client, and makes it continue at the head on them.
 func (s *Subscriber) reset(head uint64) batch {
 	var resets []Reset
+	for _, item := range s.unsure {
+		resets = addReset(resets, item, ResetExpired)
+	}
+	s.unsure = nil
 	for _, ch := range s.work {
 		if _, _, hole := ch.history.after(s.after(ch)); hole {
 			resets = addReset(resets, s.item(ch), ResetExpired)
 		}
 	}
-	for _, item := range s.cover {
-		if s.unsure && isPattern(item) {
-			resets = addReset(resets, item, ResetExpired)
-		}
-	}
-	s.unsure = false
 	for _, ch := range s.work {
 		if hasReset(resets, s.item(ch)) {
 			s.skip(ch, head)

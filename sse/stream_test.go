@@ -405,11 +405,14 @@ func TestStreamInterrupted(t *testing.T) {
 		name string
 		from int // bytes that the client reads
 		when string
+		want sse.CloseReason
 	}{
-		{"in the first frame, closed before", 0, "before"},
-		{"in the first frame", 0, "blocked"},
-		{"in an event", 1000, "blocked"},
-		{"in the last frame", 1000, "idle"},
+		{"in the first frame, closed before", 0, "before", sse.CloseDrain},
+		{"in the first frame", 0, "blocked", sse.CloseDrain},
+		{"in an event", 1000, "blocked", sse.CloseDrain},
+		{"in the last frame", 1000, "idle", sse.CloseDrain},
+		{"in an event, at its age", 1000, "aged", sse.CloseExpired},
+		{"in an event, cancelled", 1000, "cancelled", sse.CloseClient},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -420,25 +423,34 @@ func TestStreamInterrupted(t *testing.T) {
 				if tc.when == "before" {
 					s.Close(sse.CloseDrain)
 				}
+				options := quiet
+				if tc.when == "aged" {
+					options.MaxAge = 5 * time.Second
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
 				done := make(chan sse.End, 1)
-				go func() { done <- s.Stream(t.Context(), wrapper{wrapper{w}}, quiet) }()
+				go func() { done <- s.Stream(ctx, wrapper{wrapper{w}}, options) }()
 				synctest.Wait()
-				if tc.when == "blocked" {
+				if tc.when != "before" && tc.when != "idle" {
 					publish(t, h, strings.Repeat("x", 1000), "a")
 					synctest.Wait()
 				}
-				if tc.when == "idle" {
+				switch tc.when {
+				case "idle":
 					w.from = 0
-				}
-				if tc.when != "before" {
 					s.Close(sse.CloseDrain)
+				case "blocked":
+					s.Close(sse.CloseDrain)
+				case "cancelled":
+					cancel()
 				}
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
 				select {
 				case end := <-done:
-					if end.Reason != sse.CloseDrain || !errors.Is(end.Err, os.ErrDeadlineExceeded) {
-						t.Errorf("the hub ended the stream, and it says %+v", end)
+					if end.Reason != tc.want || !errors.Is(end.Err, os.ErrDeadlineExceeded) {
+						t.Errorf("the end is %+v, want %s", end, tc.want)
 					}
 				default:
 					t.Error("the stream goes on 10 s after it was closed")

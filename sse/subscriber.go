@@ -97,7 +97,7 @@ type Subscriber struct {
 	position uint64
 	floors   map[*channel]uint64 // channels that continue later than position
 	work     []*channel          // may hold events after position
-	unsure   bool                // channels that matched a pattern may have been forgotten since position
+	unsure   []string            // patterns of which channels were forgotten since position
 	opening  opening
 
 	memberships []membership // guarded by Hub.mu
