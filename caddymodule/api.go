@@ -121,13 +121,13 @@ func (a *API) setUp() error {
 // readTokens replaces the placeholders in the tokens.
 func (a *API) readTokens() error {
 	repl := caddy.NewReplacer()
-	for _, token := range a.Tokens {
+	for i, token := range a.Tokens {
 		secret, err := repl.ReplaceOrErr(token, true, true)
 		if err != nil {
-			return fmt.Errorf("token: %w; is the environment variable set?", err)
+			return fmt.Errorf("token %d: %w; is the environment variable set?", i+1, err)
 		}
 		if secret == "" || secret != strings.TrimSpace(secret) {
-			return fmt.Errorf("token: %s is empty, or has white space around it, which a client cannot send", token)
+			return fmt.Errorf("token %d is empty, or has white space around it, which a client cannot send", i+1)
 		}
 		a.tokens = append(a.tokens, sha256.Sum256([]byte(secret)))
 	}

@@ -67,7 +67,7 @@ type Hub struct {
 // defaultDrain is the greatest time over which streams are ended.
 const defaultDrain = 10 * time.Second
 
-// leastMemory keeps one large event from pushing out everything else.
+// leastMemory is a budget that a hub can do something with.
 const leastMemory = 1_000_000
 
 // CaddyModule returns the Caddy module information.
@@ -273,13 +273,13 @@ func (a *App) Stop() error { return nil }
 func (a *App) Cleanup() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var errs []error
 	for _, live := range a.held {
-		if _, err := hubs.Delete(live.key); err != nil {
-			return err
-		}
+		_, err := hubs.Delete(live.key)
+		errs = append(errs, err)
 	}
 	a.held = nil
-	return nil
+	return errors.Join(errs...)
 }
 
 // Interface guards

@@ -1,5 +1,7 @@
 package caddymodule
 
+import "github.com/caddy-sse/caddy-sse/sse"
+
 var (
 	ParseJSON = parseJSON
 	ParseForm = parseForm
@@ -12,4 +14,11 @@ func ProblemStatus(err error) int {
 		return p.Status
 	}
 	return 0
+}
+
+// RemovedTurnsAway reports whether a route that is gone turns a stream away.
+func RemovedTurnsAway() bool {
+	r := &route{streams: make(map[*sse.Subscriber]struct{})}
+	_ = r.Destruct() // it never fails
+	return r.add(new(sse.Subscriber), 0) == removed
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,43 +15,83 @@ import (
 // under rules that are no longer configured.
 type routeKey struct{ hub, config, place string }
 
+// places counts those that cannot be told from one configuration to the next.
+var places atomic.Uint64
+
 // place says where the handler that is being set up stands: the addresses of
-// its server, and the matchers of the routes around it. It is empty outside a
-// server.
-func place(ctx caddy.Context) (string, error) {
-	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok {
-		return "", nil
-	}
+// its server, and the matchers of the routes around it. Where that cannot be
+// known, as in a named route or within another handler, each configuration has
+// a place of its own, and the streams end with it.
+func place(ctx caddy.Context) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, server.Listen)
-	if err := writeMatchers(&b, server.Routes); err != nil {
-		return "", err
+	if writePlace(&b, ctx) {
+		return b.String()
 	}
-	for _, module := range ctx.Modules() {
-		if around, ok := module.(*caddyhttp.Subroute); ok {
-			if err := writeMatchers(&b, around.Routes); err != nil {
-				return "", err
-			}
-		}
-	}
-	return b.String(), nil
+	return fmt.Sprint("unknown ", places.Add(1))
 }
 
-// writeMatchers writes the matchers of the route whose handlers are being set
-// up now. It is the first that still has their raw configuration: Caddy takes
-// it away from each route as soon as it is through with it.
-func writeMatchers(b *strings.Builder, routes caddyhttp.RouteList) error {
-	for _, r := range routes {
-		if len(r.HandlersRaw) == 0 {
-			continue
+func writePlace(b *strings.Builder, ctx caddy.Context) (known bool) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return false
+	}
+	fmt.Fprintln(b, server.Listen)
+	outermost := inProgress(server.Routes)
+	if outermost == nil && server.Errors != nil {
+		outermost = inProgress(server.Errors.Routes)
+		fmt.Fprintln(b, "errors")
+	}
+	if outermost == nil || !writeMatchers(b, outermost.MatcherSets) {
+		return false
+	}
+	for _, module := range ctx.Modules() {
+		switch around := module.(type) {
+		case *caddyhttp.App, *Subscribe:
+		case *caddyhttp.Subroute:
+			r := inProgress(around.Routes)
+			if r == nil || !writeMatchers(b, r.MatcherSets) {
+				return false
+			}
+		default:
+			return false
 		}
-		matchers, err := json.Marshal(r.MatcherSets)
-		if err != nil {
-			return fmt.Errorf("identify the route by its matchers: %w", err)
+	}
+	return true
+}
+
+// inProgress returns the route whose handlers are being set up now. It is the
+// first that still has their raw configuration: Caddy takes it away from each
+// route as soon as it is through with it.
+func inProgress(routes caddyhttp.RouteList) *caddyhttp.Route {
+	for i := range routes {
+		if len(routes[i].HandlersRaw) > 0 {
+			return &routes[i]
 		}
-		fmt.Fprintf(b, "%s\n", matchers)
-		return nil
 	}
 	return nil
+}
+
+// writeMatchers writes what the matchers are and say. The raw configuration of
+// those within `not` is gone by now, so that their own JSON would be empty.
+func writeMatchers(b *strings.Builder, sets caddyhttp.MatcherSets) (known bool) {
+	for _, set := range sets {
+		fmt.Fprintln(b, "set")
+		for _, matcher := range set {
+			if not, ok := matcher.(*caddyhttp.MatchNot); ok {
+				fmt.Fprintln(b, "not")
+				for _, inner := range not.MatcherSets {
+					if !writeMatchers(b, caddyhttp.MatcherSets{inner}) {
+						return false
+					}
+				}
+				continue
+			}
+			text, err := json.Marshal(matcher)
+			if err != nil {
+				return false
+			}
+			fmt.Fprintf(b, "%T %s\n", matcher, text)
+		}
+	}
+	return true
 }

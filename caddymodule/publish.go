@@ -114,6 +114,11 @@ func (q *requests) envelopes(r *http.Request, body []byte) (events []sse.Event, 
 	if r.Header.Get("Idempotency-Key") != "" {
 		return nil, false, errNoID()
 	}
+	for _, header := range []string{"Sse-Event", "Sse-Id", "Sse-Retry"} {
+		if r.Header.Get(header) != "" {
+			return nil, false, problemf(http.StatusBadRequest, "the header %s is for /publish/{channel}; here the envelope says it", header).in(header)
+		}
+	}
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		mediaType = ""

@@ -177,16 +177,35 @@ func TestReloadOneOfTwoRoutesGone(t *testing.T) {
 	}
 }
 
-// TestReloadRouteMoved holds the same promise where the route has another path
-// now: the one that the stream was opened on is gone.
+// TestReloadRouteMoved holds the same promise where the route is elsewhere now,
+// or lets others in: what the stream was opened on is gone. Each of these once
+// went unseen, as Caddy takes the configuration apart while it sets it up.
 func TestReloadRouteMoved(t *testing.T) {
-	site := newHubSite(t)
-	site.load(t, site.caddyfile("", newsRoute))
-	stream, _ := openRaw(t, wires[0].client(t), site.url(wires[0], newsEvents), nil)
-	site.load(t, site.caddyfile("", strings.Replace(newsRoute, "/events*", "/elsewhere*", 1)))
-	site.publish(t, "news", "", "after")
-	if frame, err := stream.tryFrame(); field(frame, "event") != "hub:close" {
-		t.Errorf("the stream of a path that is gone got %q (%v), want hub:close", frame, err)
+	const named = "&(stream) {\n\tsse {\n\t\tallow news*\n\t}\n}\n"
+	for _, tc := range []struct{ name, blocks, before, after string }{
+		{"path", "", newsRoute, strings.Replace(newsRoute, "/events*", "/elsewhere*", 1)},
+		{"in a handle", "", "handle /events* {" + newsRoute + "\n}", "handle /events/more* {" + newsRoute + "\n}"},
+		{
+			"not", "",
+			"@in {\n path /events*\n not remote_ip 10.0.0.0/8\n}\nsse @in {\n allow news*\n}",
+			"@in {\n path /events*\n not remote_ip 127.0.0.0/8\n}\nsse @in {\n allow news*\n}",
+		},
+		{"named route", named, "invoke /events* stream", "invoke /other* stream"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			site := newHubSite(t)
+			config := func(route string) string {
+				options := site.globals("")
+				return options + tc.blocks + strings.TrimPrefix(site.caddyfile("", route), options)
+			}
+			site.load(t, config(tc.before))
+			stream, _ := openRaw(t, wires[0].client(t), site.url(wires[0], newsEvents), nil)
+			site.load(t, config(tc.after))
+			site.publish(t, "news", "", "after")
+			if frame, err := stream.tryFrame(); field(frame, "event") != "hub:close" {
+				t.Errorf("the stream of a route that is gone got %q (%v), want hub:close", frame, err)
+			}
+		})
 	}
 }
 

@@ -120,11 +120,7 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 	if s.hub, err = app.(*App).hub(s.Hub); err != nil {
 		return err
 	}
-	where, err := place(ctx)
-	if err != nil {
-		return err
-	}
-	key := routeKey{hub: s.Hub, config: string(config), place: where}
+	key := routeKey{hub: s.Hub, config: string(config), place: place(ctx)}
 	value, _, err := routes.LoadOrNew(key, newRoute)
 	if err != nil {
 		return err
@@ -147,6 +143,8 @@ func (s *Subscribe) setUp() (err error) {
 	switch {
 	case s.Overload != "" && s.Overload != overloadRetry && s.Overload != overload503:
 		return fmt.Errorf("overload must be %s or %s, not %q", overloadRetry, overload503, s.Overload)
+	case s.Keepalive > 0 && time.Duration(s.Keepalive) < time.Millisecond:
+		return fmt.Errorf("keepalive must be at least a millisecond, not %s", time.Duration(s.Keepalive))
 	case s.Retry != 0 && time.Duration(s.Retry) < time.Millisecond:
 		return fmt.Errorf("retry must be at least a millisecond, not %s", time.Duration(s.Retry))
 	case s.Limits.Connections < 0:

@@ -118,6 +118,10 @@ func (t template) check(name string, alone wildcard) error {
 	return sse.ValidatePattern(name)
 }
 
+// identity is the placeholder that is one name, never a list: a user who may
+// choose it must not get the channels of two users by a comma.
+const identity = "http.auth.user.id"
+
 // expand puts the values of the placeholders in. A value is a list separated
 // by commas, of which each entry makes one name. An empty one makes none:
 // user-{id} is nothing for a client without an id, and not the channel
@@ -127,7 +131,11 @@ func (t template) expand(repl *caddy.Replacer, limit int) ([]string, error) {
 	for i := 1; i < len(t.parts); i += 2 {
 		var longer []string
 		value, _ := repl.GetString(t.parts[i])
-		for entry := range strings.SplitSeq(value, ",") {
+		entries := []string{value} // a comma in it is refused, as in any name
+		if t.parts[i] != identity {
+			entries = strings.Split(value, ",")
+		}
+		for _, entry := range entries {
 			if entry = strings.TrimSpace(entry); entry == "" {
 				continue
 			}

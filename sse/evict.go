@@ -2,26 +2,34 @@ package sse
 
 import "time"
 
-// idleCost is about what a channel costs of which nothing is kept but the
-// knowledge that it had events, in bytes.
-const idleCost = 512
+// channelCost is about what a channel costs besides its name and segments, in
+// bytes.
+const channelCost = 512
 
-// idleShare is the part of the memory budget that may go to that knowledge.
+// idleShare is the part of the memory budget that may go to channels of which
+// nothing is kept but the knowledge that they had events.
 const idleShare = 16
 
-// evict keeps the hub within its memory budget.
+func (ch *channel) cost() int64 { return channelCost + int64(len(ch.name)) }
+
+// evict keeps the hub within its memory budget. What was published last is not
+// evicted by its own arrival.
 func (h *Hub) evict() {
-	for h.size > h.options.Memory && h.segments.Len() > 1 {
-		h.dropOldest(h.segments.Front().Value.(*segment).channel)
+	for h.size > h.options.Memory && h.segments.Len() > 0 {
+		oldest := h.segments.Front().Value.(*segment)
+		if oldest.last().seq == h.head.Load() {
+			break
+		}
+		h.dropOldest(oldest.channel)
 	}
-	for int64(h.idle.Len())*idleCost > h.options.Memory/idleShare {
+	for h.idle.Len() > 0 && h.idleSize > h.options.Memory/idleShare {
 		h.forget(h.idle.Front().Value.(*channel))
 	}
 }
 
-// trim evicts what a channel holds beyond what is configured.
-func (h *Hub) trim(ch *channel) {
-	for ch.surplus(h.options.HistoryCount) {
+// trim evicts what a channel holds beyond the configured count.
+func (h *Hub) trim(ch *channel, now time.Time) {
+	for ch.surplus(h.options.HistoryCount, now.UnixNano()) {
 		h.dropOldest(ch)
 	}
 }
@@ -45,6 +53,16 @@ func (h *Hub) retire(ch *channel) {
 		return
 	}
 	ch.idle = h.idle.PushBack(ch)
+	h.idleSize += ch.cost()
+}
+
+// revive takes back a channel that was put aside.
+func (h *Hub) revive(ch *channel) {
+	if ch.idle != nil {
+		h.idle.Remove(ch.idle)
+		ch.idle = nil
+		h.idleSize -= ch.cost()
+	}
 }
 
 // forget drops the last that is known of an idle channel. From then on the hub
@@ -55,7 +73,8 @@ func (h *Hub) forget(ch *channel) {
 	for _, t := range h.index.matches(ch) {
 		t.forgotten = max(t.forgotten, ch.last)
 	}
-	h.idle.Remove(ch.idle)
+	h.revive(ch)
+	h.size -= ch.cost()
 	h.recent.Remove(ch.recent)
 	delete(h.index.channels, ch.name)
 }
@@ -68,7 +87,9 @@ func (h *Hub) sweep() {
 		h.mu.Unlock()
 		select {
 		case <-time.After(pause):
-			h.evictOld(time.Now())
+			now := time.Now()
+			h.evictOld(now)
+			h.trimRecent(now, pause+2*liveAge)
 		case <-h.closed.Done():
 			return
 		}
@@ -76,20 +97,35 @@ func (h *Hub) sweep() {
 }
 
 // evictOld evicts the segments that hold nothing young enough. Segments are in
-// the order of their first event, so those after the first young one need not
-// be looked at.
+// the order of their last event.
 func (h *Hub) evictOld(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	oldest := now.Add(-h.options.HistoryAge).UnixNano()
-	for e := h.segments.Front(); e != nil; {
-		seg := e.Value.(*segment)
-		if seg.entries[0].at >= oldest {
+	for h.segments.Len() > 0 {
+		seg := h.segments.Front().Value.(*segment)
+		if seg.last().at >= oldest {
 			return
 		}
-		e = e.Next()
-		if seg.entries[len(seg.entries)-1].at < oldest {
-			h.dropOldest(seg.channel)
+		h.dropOldest(seg.channel)
+	}
+}
+
+// trimRecent evicts what the channels that had events within a time hold only
+// for live streams, and hold no longer than these need.
+func (h *Hub) trimRecent(now time.Time, within time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since := now.Add(-within).UnixNano()
+	for e := h.segments.Back(); e != nil; {
+		seg := e.Value.(*segment)
+		if seg.last().at < since {
+			return
 		}
+		e = e.Prev()
+		for e != nil && e.Value.(*segment).channel == seg.channel {
+			e = e.Prev() // trim may remove it
+		}
+		h.trim(seg.channel, now)
 	}
 }

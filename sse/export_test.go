@@ -9,7 +9,8 @@ const (
 	MaxDirty     = maxDirty
 	SegmentBytes = segmentBytes
 	LiveBytes    = liveBytes
-	IdleCost     = idleCost
+	IdleCost     = channelCost + 8 // of a channel with a name of eight bytes
+	LiveAge      = liveAge
 	IdleShare    = idleShare
 	FlushBytes   = flushBytes
 )

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -12,10 +13,11 @@ const (
 	// segmentBytes is the size to which a segment grows. It is also about
 	// what one write of a replay carries.
 	segmentBytes = 32 << 10
-	// liveBytes of a channel's newest frames stay in memory even where the
-	// configured count keeps fewer, so that a burst on a channel with a
-	// history of one event still reaches the streams that are connected.
-	liveBytes = 64 << 10
+	// Frames stay in memory for this long, up to that many bytes of a
+	// channel, even where the configured count keeps fewer: a burst must
+	// reach the streams that are connected before it is evicted.
+	liveAge   = 5 * time.Second
+	liveBytes = 4 << 20
 )
 
 // A history holds the newest frames of one channel, oldest first, in segments
@@ -40,6 +42,8 @@ type segment struct {
 	size    int           // what it counts for in the hub's budget
 	order   *list.Element // its place in Hub.segments
 }
+
+func (s *segment) last() entry { return s.entries[len(s.entries)-1] }
 
 type entry struct {
 	seq uint64
@@ -109,15 +113,16 @@ func (h *history) startSegment(ch *channel, prev *segment) *segment {
 }
 
 // surplus reports whether the oldest segment is needed neither to keep that
-// many entries nor for the live streams.
-func (h *history) surplus(keep int) bool {
+// many entries nor, at a Unix time in nanoseconds, for the live streams.
+func (h *history) surplus(keep int, now int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.segments) < 2 {
 		return false
 	}
 	oldest := h.segments[0]
-	return h.count-len(oldest.entries) >= keep && h.bytes-len(oldest.frames) >= liveBytes
+	passed := now-oldest.last().at >= int64(liveAge) || h.bytes-len(oldest.frames) >= liveBytes
+	return passed && h.count-len(oldest.entries) >= keep
 }
 
 // dropOldest evicts the oldest segment, which must exist, and returns it.
@@ -128,7 +133,7 @@ func (h *history) dropOldest() *segment {
 	h.segments = slices.Delete(h.segments, 0, 1)
 	h.count -= len(seg.entries)
 	h.bytes -= len(seg.frames)
-	h.evicted = seg.entries[len(seg.entries)-1].seq
+	h.evicted = seg.last().seq
 	return seg
 }
 
@@ -145,8 +150,7 @@ func (h *history) after(seq uint64) (r run, i int, hole bool) {
 		return run{}, 0, false
 	}
 	n := sort.Search(len(h.segments), func(n int) bool {
-		entries := h.segments[n].entries
-		return entries[len(entries)-1].seq > seq
+		return h.segments[n].last().seq > seq
 	})
 	if n == len(h.segments) {
 		return run{}, 0, false

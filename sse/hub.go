@@ -21,8 +21,8 @@ type Options struct {
 	// is one hour.
 	HistoryAge time.Duration
 	// Memory bounds the bytes of all kept events together. When it is
-	// exceeded the oldest go, whatever their channel, except for the
-	// segment that holds the newest event. Zero or less is 256 MiB.
+	// exceeded the oldest go, whatever their channel, but never the newest
+	// event. Zero or less is 256 MiB.
 	Memory int64
 	// Logger is told what an operator should know. Nil is silent.
 	Logger *slog.Logger
@@ -54,8 +54,8 @@ var errStarting = errors.New("sse: the hub is starting")
 // A Hub takes events from publishers, has its broker order them, keeps the
 // recent ones and delivers them to its subscribers. Create it with [NewHub].
 //
-// Locks are taken in the order Hub.mu, then history.mu or Subscriber.mu, which
-// are never held together.
+// Locks are taken in this order: the broker's own, Hub.mu, then history.mu or
+// Subscriber.mu, which are never held together.
 type Hub struct {
 	broker  Broker
 	epoch   string
@@ -74,9 +74,10 @@ type Hub struct {
 	options     Options    // with defaults
 	index       index
 	recent      list.List // *channel that ever had an event, the newest event first
-	segments    list.List // *segment, the oldest first
+	segments    list.List // *segment, that with the oldest last event first
 	idle        list.List // *channel without kept events and subscribers, the longest idle first
-	size        int64     // of all segments
+	size        int64     // of all segments, and of all channels that had events
+	idleSize    int64     // the part of size that idle channels have
 	forgotten   uint64    // newest event of the channels of which nothing is known any more
 	subscribers map[*Subscriber]struct{}
 	draining    bool
@@ -109,13 +110,13 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 }
 
 // SetOptions changes the settings of a live hub. Events that the new settings
-// do not keep are evicted.
+// do not keep are no longer replayed; their memory is freed within a minute.
 func (h *Hub) SetOptions(options Options) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.options = options.withDefaults()
 	for _, ch := range h.index.channels {
-		h.trim(ch)
+		h.trim(ch, time.Now())
 	}
 	h.evict()
 }
@@ -143,20 +144,25 @@ func (h *Hub) Publish(ctx context.Context, events ...Event) ([]Receipt, error) {
 		return nil, fmt.Errorf("publish to the broker: %w", err)
 	}
 	receipts := make([]Receipt, len(events))
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for i, at := range positions {
-		receipts[i] = Receipt{Position: at, Subscribers: h.index.count(events[i].Channels)}
+		receipts[i] = Receipt{Position: at, Subscribers: h.count(events[i].Channels)}
 	}
 	return receipts, nil
+}
+
+// count takes the lock for one event: others must not wait for a whole batch.
+func (h *Hub) count(channels []string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.index.count(channels)
 }
 
 // A Receipt tells a publisher what became of an event.
 type Receipt struct {
 	// Position is the event's place in the record and its id.
 	Position Position
-	// Subscribers is how many streams of this hub listened to the event's
-	// channels when it was published, each counted once.
+	// Subscribers is how many streams of this hub listen to the event's
+	// channels, each counted once, just after it was published.
 	Subscribers int
 }
 

@@ -72,6 +72,7 @@ type index struct {
 	// generation counts the changes of patterns, so that each channel can
 	// remember those that match it.
 	generation uint64
+	counts     uint64 // how often subscribers were counted one by one
 }
 
 func newIndex() index {
@@ -140,13 +141,17 @@ func (x *index) count(channels []string) int {
 	for _, name := range channels {
 		topics = x.topics(topics, name)
 	}
-	seen := make(map[*Subscriber]struct{})
+	x.counts++
+	n := 0
 	for _, t := range topics {
 		for _, s := range t.subscribers {
-			seen[s] = struct{}{}
+			if s.counted != x.counts {
+				s.counted = x.counts
+				n++
+			}
 		}
 	}
-	return len(seen)
+	return n
 }
 
 // topics appends every topic through which an event on the channel goes out.

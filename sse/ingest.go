@@ -126,21 +126,21 @@ func (h *Hub) channel(name string) *channel {
 
 // keep appends the current frame to the channel's history.
 func (h *Hub) keep(ch *channel, seq uint64, at int64) {
-	if ch.idle != nil {
-		h.idle.Remove(ch.idle)
-		ch.idle = nil
-	}
+	h.revive(ch)
 	seg, grown := ch.append(ch, h.frame, seq, at)
 	h.size += int64(grown)
 	if seg.order == nil {
 		seg.order = h.segments.PushBack(seg)
+	} else {
+		h.segments.MoveToBack(seg.order)
 	}
 	if ch.recent == nil {
 		ch.recent = h.recent.PushFront(ch)
+		h.size += ch.cost()
 	} else {
 		h.recent.MoveToFront(ch.recent)
 	}
-	h.trim(ch)
+	h.trim(ch, time.Unix(0, at))
 }
 
 // announce tells the subscribers of a channel that it has something new.

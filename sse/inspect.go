@@ -69,10 +69,14 @@ func (h *Hub) Channel(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
 		if first == len(r.entries) {
 			return info, events, true
 		}
-		for i := first; i < len(r.entries); i++ {
+		end := r.search(info.Last.Seq) // more may come while this reads
+		for i := first; i < end; i++ {
 			events = append(events, h.decodeKept(r, i))
 		}
-		from = r.entries[len(r.entries)-1].seq
+		if end < len(r.entries) {
+			return info, events, true
+		}
+		from = r.entries[end-1].seq
 	}
 }
 

@@ -6,9 +6,14 @@ import (
 	"sync"
 )
 
-// batchBytes is about how much one batch carries when it is put together from
-// several channels.
-const batchBytes = 32 << 10
+// A batch that is put together from several channels carries about batchBytes,
+// or wideBytes if there are more than wideChannels: to begin a merge costs
+// something for each of them, and must be worth it.
+const (
+	batchBytes   = 32 << 10
+	wideBytes    = 256 << 10
+	wideChannels = 64
+)
 
 // A batch is what a subscriber is to be sent next.
 type batch struct {
@@ -112,6 +117,10 @@ func (s *Subscriber) pullMany(head uint64) batch {
 		s.keepWork(cursors)
 		return s.pullRest(head)
 	}
+	most := batchBytes
+	if len(cursors) > wideChannels {
+		most = wideBytes
+	}
 	b := batch{scratch: scratches.Get().(*[]byte)}
 	b.bytes = *b.scratch
 	position := s.position
@@ -119,7 +128,7 @@ func (s *Subscriber) pullMany(head uint64) batch {
 		c := cursors[0]
 		if seq := c.seq(); seq > position {
 			frame := c.run.frame(c.next)
-			if len(b.bytes) > 0 && len(b.bytes)+len(frame) > batchBytes {
+			if len(b.bytes) > 0 && len(b.bytes)+len(frame) > most {
 				break
 			}
 			b.bytes = append(b.bytes, frame...)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -150,7 +152,9 @@ func TestEvictedMidReplay(t *testing.T) {
 
 // TestEvictedOneOfMerge holds that only the channel that lost events is reset,
 // when its older segments go between two pulls of a merge.
-func TestEvictedOneOfMerge(t *testing.T) {
+func TestEvictedOneOfMerge(t *testing.T) { synctest.Test(t, testEvictedOneOfMerge) }
+
+func testEvictedOneOfMerge(t *testing.T) {
 	h := newHub(t, sse.Options{HistoryCount: 1})
 	data := strings.Repeat("x", 10_000)
 	s := subscribe(t, h, sse.Latest, "small", "large")
@@ -166,6 +170,7 @@ func TestEvictedOneOfMerge(t *testing.T) {
 	for range 20 {
 		publish(t, h, data, "large") // 7 to 26
 	}
+	time.Sleep(2 * time.Minute) // is swept
 	publish(t, h, "x", "small") // 27
 	evicted, _ := h.Evicted("large")
 	if evicted <= uint64(len(got)) {

@@ -20,7 +20,9 @@ func (h *Hub) begin(s *Subscriber, start Start, limit int) {
 	case start.kind == startEarliest:
 		s.position = 0
 		s.opening.resume = ResumeComplete
-		h.replay(s, head, limit)
+		if h.replay(s, head, limit); len(s.work) == 0 {
+			s.advance(head) // there is nothing that it could be behind of
+		}
 	case start.kind == startUnknown, start.after.Epoch == h.epoch && start.after.Seq > head:
 		s.resetAll(ResetUnknown)
 	case start.after.Epoch != h.epoch:

@@ -41,7 +41,7 @@ type Stats struct {
 	// Streams is how many are open, Channels how many the hub knows,
 	// Patterns how many prefix patterns are listened to.
 	Streams, Channels, Patterns int
-	// KeptBytes is the memory of all kept events.
+	// KeptBytes is the memory of all kept events and of their channels.
 	KeptBytes int64
 	// Published counts events; Delivered counts an event for each stream
 	// that it was written to.
@@ -62,7 +62,7 @@ type counters struct {
 
 // A reasonCounter counts by a few reasons that are known beforehand.
 type reasonCounter[R ~string] struct {
-	counts [4]atomic.Uint64
+	counts [8]atomic.Uint64
 }
 
 func (c *reasonCounter[R]) add(reasons []R, reason R) {

@@ -101,6 +101,7 @@ type Subscriber struct {
 	opening  opening
 
 	memberships []membership // guarded by Hub.mu
+	counted     uint64       // index.counts when it was last counted; guarded by Hub.mu
 
 	mu      sync.Mutex // guards what follows
 	waker   waker
@@ -160,10 +161,7 @@ func (h *Hub) join(s *Subscriber) {
 			continue
 		}
 		ch := h.channel(name)
-		if ch.idle != nil {
-			h.idle.Remove(ch.idle)
-			ch.idle = nil
-		}
+		h.revive(ch)
 		ch.add(s)
 	}
 }
