@@ -11,7 +11,7 @@ import (
 // until one is empty. The stream engine is in deliver_stream.go.
 
 // A waker is how a hub tells an engine about one of its subscribers. Its
-// methods are called with locks held and must not block.
+// methods may be called with locks held, and must not block.
 type waker interface {
 	// wake tells that there may be something to pull.
 	wake()
@@ -41,9 +41,11 @@ func SetHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// A client that was turned away is to come back after this time, and up to
-// twice as much more.
-const busyRetry = 5 * time.Second
+// A client that was turned away is to come back in 5 to 15 seconds.
+const (
+	busyRetry  = 5 * time.Second
+	busyJitter = 10 * time.Second
+)
 
 // CountRefusal counts a client that was turned away, as a stream closed by the
 // reason [CloseBusy].
@@ -55,6 +57,6 @@ func (h *Hub) CountRefusal() { h.stats.closed.add(CloseReasons, CloseBusy) }
 func Refuse(w http.ResponseWriter) error {
 	SetHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
-	_, err := w.Write(closeFrame(CloseBusy, busyRetry+rand.N(2*busyRetry).Truncate(time.Millisecond)))
+	_, err := w.Write(closeFrame(CloseBusy, busyRetry+rand.N(busyJitter).Truncate(time.Millisecond)))
 	return err
 }

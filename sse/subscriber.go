@@ -28,7 +28,7 @@ const (
 // Latest begins with the next event.
 var Latest = Start{}
 
-// Earliest replays all that is kept.
+// Earliest replays all that is kept, unless that is more than ReplayLimit.
 var Earliest = Start{kind: startEarliest}
 
 // Unknown is where one is who presents something that is no position of any
