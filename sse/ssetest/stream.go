@@ -181,7 +181,7 @@ func (s *Stream) read(ctx context.Context) {
 			err = send(frame{kind: messageFrame, message: m})
 		}
 		if err != nil {
-			if err != io.EOF { //nolint:errorlint // Only a bare io.EOF is the clean end.
+			if err != io.EOF {
 				s.err = err
 			}
 			return
