@@ -41,7 +41,8 @@ func describe(caddy string) (subject, error) {
 	if err := unix.Uname(&name); err != nil {
 		return subject{}, err
 	}
-	s.system = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+	version, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // the rest names a build
+	s.system = unix.ByteSliceToString(name.Sysname[:]) + " " + version
 	return s, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -282,6 +284,44 @@ func TestBrowserEventSource(t *testing.T) {
 	if !slices.Equal(got[1:], want) {
 		t.Errorf("the page was fired %+v, want %+v (and nothing for %s)", got[1:], want, third)
 	}
+}
+
+// TestReadmeScript holds that the page's script in the README does what it says:
+// it logs the events, and fetches anew when the hub resets.
+func TestReadmeScript(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `"use strict"; const logged = [], refetched = [];
+console.log = (...args) => logged.push(args.at(-1));
+const refetch = resets => refetched.push(resets);
+`
+	for _, block := range regexp.MustCompile("(?ms)^```js\n(.*?)^```$").FindAllSubmatch(text, -1) {
+		script += string(block[1])
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{"index.html": "<!doctype html><script src=/page.js></script>", "page.js": script} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	site := newHubSite(t)
+	route := "sse /events* {\n allow stocks-* news\n %s\n }\n root " + dir + "\n file_server"
+	site.load(t, site.caddyfile("", fmt.Sprintf(route, "")))
+	page := openBrowser(t)
+	page.open(site.url(wires[0], "/"))
+	site.awaitStreams(t, 1)
+	site.publish(t, "stocks-ACME", "stockUpdate", `{"price":1}`)
+	site.publish(t, "news", "", "hello")
+	page.await(`JSON.stringify(logged) === '[{"price":1},"hello"]' && refetched.length === 0`)
+
+	// Streams end again and again, and whoever missed two events is reset.
+	site.load(t, site.caddyfile("", fmt.Sprintf(route, "max_age 200ms\n retry 50ms\n limits {\n replay 1\n }")))
+	await(t, func() bool {
+		site.publish(t, "news", "", "more")
+		return evaluate[bool](page, `refetched.flat().some(r => r.channel === "news" && r.reason === "limit")`)
+	}, func() string { return "the page was not reset" })
 }
 
 // TestBrowserRotation holds promise 1 for a browser whose streams the server
