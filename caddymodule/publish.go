@@ -60,6 +60,11 @@ func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel strin
 	return writeJSON(w, answer[0])
 }
 
+// drained is how much of a body that is too large is read all the same. Many a
+// client sends all before it reads the answer, and would be told of a broken
+// connection instead of its mistake.
+const drained = 4 << 20
+
 // readBody reads a whole body within the limit.
 func (q *requests) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
@@ -69,6 +74,7 @@ func (q *requests) readBody(w http.ResponseWriter, r *http.Request) ([]byte, err
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
+		_, _ = io.CopyN(io.Discard, r.Body, drained) // whether it ends is all the same
 		return nil, problemf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes, which is max_body", tooLarge.Limit)
 	case err != nil:
 		return nil, problemf(http.StatusBadRequest, "the body ended after %d bytes, before it was complete: %s; nothing was published", len(body), err)
