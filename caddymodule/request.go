@@ -102,7 +102,7 @@ func readStart(header []string, query url.Values) (sse.Start, error) {
 	if len(header) > 0 && header[0] != "" {
 		at, err := sse.ParsePosition(header[0])
 		if err != nil {
-			return sse.Unknown, nil
+			return sse.Unknown(), nil
 		}
 		return sse.After(at), nil
 	}
@@ -120,9 +120,9 @@ func readStart(header []string, query url.Values) (sse.Start, error) {
 	}
 	switch value {
 	case "", sinceLatest:
-		return sse.Latest, nil
+		return sse.Latest(), nil
 	case sinceEarliest:
-		return sse.Earliest, nil
+		return sse.Earliest(), nil
 	}
 	at, err := sse.ParsePosition(value)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 func TestBatchReachesThoseWhoListen(t *testing.T) {
 	for _, count := range []int{1, sse.DefaultHistoryCount} {
 		h := newHub(t, sse.Options{HistoryCount: count})
-		s := subscribe(t, h, sse.Latest, "c")
+		s := subscribe(t, h, sse.Latest(), "c")
 		const n = 10_000
 		events := make([]sse.Event, n)
 		for i := range events {
@@ -25,7 +25,7 @@ func TestBatchReachesThoseWhoListen(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkWords(t, "connected", pullAll(t, s), words([]string{"hub:open@0 fresh"}, seqs(1, n)))
-		joined := pullAll(t, subscribe(t, h, sse.Earliest, "c"))
+		joined := pullAll(t, subscribe(t, h, sse.Earliest(), "c"))
 		checkWords(t, "joins", joined, words([]string{"hub:open@0 complete"}, seqs(n-count+1, n)))
 	}
 }
@@ -35,7 +35,7 @@ func TestBatchReachesThoseWhoListen(t *testing.T) {
 // than most of what was kept.
 func TestBudgetEvictsTheOldestEvents(t *testing.T) {
 	h := newHub(t, sse.Options{Memory: 8 * sse.SegmentBytes})
-	quiet, busy := subscribe(t, h, sse.Latest, "quiet"), strings.Repeat("x", sse.SegmentBytes/4)
+	quiet, busy := subscribe(t, h, sse.Latest(), "quiet"), strings.Repeat("x", sse.SegmentBytes/4)
 	publish(t, h, "x", "quiet")
 	for i := range 500 {
 		publish(t, h, busy, "busy")
@@ -56,7 +56,7 @@ func TestBudgetEvictsTheOldestEvents(t *testing.T) {
 // own first copy on arrival.
 func TestNothingEvictsItself(t *testing.T) {
 	h := newHub(t, sse.Options{Memory: 1000})
-	a, b := subscribe(t, h, sse.Latest, "a"), subscribe(t, h, sse.Latest, "b")
+	a, b := subscribe(t, h, sse.Latest(), "a"), subscribe(t, h, sse.Latest(), "b")
 	publish(t, h, strings.Repeat("x", 5000), "a", "b")
 	for _, s := range []*sse.Subscriber{a, b} {
 		checkWords(t, "connected", pullAll(t, s), []string{"hub:open@0 fresh", "1"})

@@ -24,7 +24,7 @@ func TestDeliverAllocs(t *testing.T) {
 		{"pattern", []string{"a*"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := subscribe(t, h, sse.Latest, tc.items...)
+			s := subscribe(t, h, sse.Latest(), tc.items...)
 			defer s.Leave()
 			s.Attach(func() {}, nil)
 			// The publishing is part of what is measured, as the difference to
@@ -59,7 +59,7 @@ func TestPublishAllocs(t *testing.T) {
 		h := newHub(t, sse.Options{})
 		var all []*sse.Subscriber
 		for range subscribers {
-			s := subscribe(t, h, sse.Latest, "a")
+			s := subscribe(t, h, sse.Latest(), "a")
 			s.Attach(func() {}, nil)
 			s.Pull()
 			all = append(all, s)
@@ -95,7 +95,7 @@ func BenchmarkPublishChannels(b *testing.B) {
 			var reader *sse.Subscriber
 			for i := range channels {
 				name := fmt.Sprint("user-", i)
-				s := subscribe(b, h, sse.Latest, name)
+				s := subscribe(b, h, sse.Latest(), name)
 				if i == channels/2 {
 					reader, event = s, sse.Event{Channels: []string{name}, Data: price}
 				}
@@ -120,7 +120,7 @@ func BenchmarkPublishSpread(b *testing.B) {
 			readers := make([]*sse.Subscriber, channels)
 			for i := range channels {
 				name := fmt.Sprint("user-", i)
-				readers[i] = subscribe(b, h, sse.Latest, name)
+				readers[i] = subscribe(b, h, sse.Latest(), name)
 				events[i] = sse.Event{Channels: []string{name}, Data: price}
 			}
 			i := 0
@@ -145,7 +145,7 @@ func BenchmarkFanOut(b *testing.B) {
 			var mu sync.Mutex
 			var woken []*sse.Subscriber
 			for range subscribers {
-				s := subscribe(b, h, sse.Latest, "a")
+				s := subscribe(b, h, sse.Latest(), "a")
 				s.Attach(func() { mu.Lock(); woken = append(woken, s); mu.Unlock() }, nil)
 				s.Pull()
 			}
@@ -203,7 +203,7 @@ func BenchmarkLagging(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				s := subscribeWith(b, h, sse.SubscribeOptions{Channels: []string{"*"}, Start: sse.Earliest, ReplayLimit: -1})
+				s := subscribeWith(b, h, sse.SubscribeOptions{Channels: []string{"*"}, Start: sse.Earliest(), ReplayLimit: -1})
 				b.StartTimer()
 				s.Pull()
 				b.StopTimer()

@@ -49,7 +49,7 @@ const (
 
 // CountRefusal counts a client that was turned away, as a stream closed by the
 // reason [CloseBusy].
-func (h *Hub) CountRefusal() { h.stats.closed.add(CloseReasons, CloseBusy) }
+func (h *Hub) CountRefusal() { h.stats.closed.add(closeReasons, CloseBusy) }
 
 // Refuse answers a request for a stream with one that ends at once and asks the
 // client to come back in 5 to 15 seconds. It is sent with status 200 because an

@@ -61,7 +61,7 @@ func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, options 
 	s.attach(st)
 	defer st.detach()
 	end := st.run(ctx, options)
-	s.hub.stats.closed.add(CloseReasons, end.Reason)
+	s.hub.stats.closed.add(closeReasons, end.Reason)
 	return end
 }
 

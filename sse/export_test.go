@@ -81,3 +81,6 @@ func (h *Hub) Forgotten() uint64 {
 	defer h.mu.Unlock()
 	return h.forgotten
 }
+
+func CloseReasons() []CloseReason { return closeReasons }
+func ResetReasons() []ResetReason { return resetReasons }

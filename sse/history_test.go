@@ -67,7 +67,7 @@ func TestHistoryCount(t *testing.T) {
 		publishN(t, h, 1, "c")
 	}
 	checkBoundary(t, h, 14, []string{"16", "18", "20"})
-	checkWords(t, "earliest", pullAll(t, subscribe(t, h, sse.Earliest, "c")), []string{"hub:open@0 complete", "16", "18", "20"})
+	checkWords(t, "earliest", pullAll(t, subscribe(t, h, sse.Earliest(), "c")), []string{"hub:open@0 complete", "16", "18", "20"})
 }
 
 // TestHistoryAge holds that a resume is complete exactly if no event that is
@@ -93,7 +93,7 @@ func TestHistoryAge(t *testing.T) {
 			t.Errorf("%d bytes are kept of two channels whose events are too old", kept)
 		}
 		checkBoundary(t, h, 9, nil)
-		checkWords(t, "earliest", pullAll(t, subscribe(t, h, sse.Earliest, "c", "other")), []string{"hub:open@0 complete"})
+		checkWords(t, "earliest", pullAll(t, subscribe(t, h, sse.Earliest(), "c", "other")), []string{"hub:open@0 complete"})
 	})
 }
 
@@ -180,13 +180,13 @@ func TestHistoryBeforeTheHub(t *testing.T) {
 // connected, while one who joins gets what is kept.
 func TestHistoryBurst(t *testing.T) {
 	h := newHub(t, sse.Options{HistoryCount: 1})
-	s := subscribe(t, h, sse.Latest, "c")
+	s := subscribe(t, h, sse.Latest(), "c")
 	publishN(t, h, 50, "c")
 	checkWords(t, "connected", pullAll(t, s), words([]string{"hub:open@0 fresh"}, seqs(1, 50)))
-	checkWords(t, "joins", pullAll(t, subscribe(t, h, sse.Earliest, "c")), []string{"hub:open@0 complete", "50"})
+	checkWords(t, "joins", pullAll(t, subscribe(t, h, sse.Earliest(), "c")), []string{"hub:open@0 complete", "50"})
 
 	// Beyond liveBytes, those that have not read are reset.
-	slow := subscribe(t, h, sse.Latest, "c")
+	slow := subscribe(t, h, sse.Latest(), "c")
 	for range 2 + (sse.LiveBytes+sse.SegmentBytes)/1000 {
 		publish(t, h, strings.Repeat("x", 1000), "c")
 	}
@@ -224,7 +224,7 @@ func TestOptionsNegative(t *testing.T) {
 	for _, options := range []sse.Options{{HistoryCount: -1}, {HistoryAge: -time.Second}, {Memory: -1}, {Memory: -1 << 30}} {
 		t.Run(fmt.Sprint(options.HistoryCount, options.HistoryAge, options.Memory), func(t *testing.T) {
 			h := newHub(t, options)
-			s := subscribe(t, h, sse.Latest, "c")
+			s := subscribe(t, h, sse.Latest(), "c")
 			func() {
 				defer func() {
 					if r := recover(); r != nil {
@@ -248,7 +248,7 @@ func TestChannels(t *testing.T) {
 			publishN(t, h, 3, name)
 		}
 		for _, items := range [][]string{{"a/1", "b"}, {"a/*"}, {"a/1", "a/*"}, {"*"}, {"quiet"}} {
-			subscribe(t, h, sse.Latest, items...)
+			subscribe(t, h, sse.Latest(), items...)
 		}
 		list := func(prefix, after string, limit int) (lines []string) {
 			for _, c := range h.Channels(prefix, after, limit) {
@@ -301,7 +301,7 @@ func TestChannelsGo(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	var all []*sse.Subscriber
 	for i := range 20 {
-		all = append(all, subscribe(t, h, sse.Latest, "shared", "p*", fmt.Sprint("own-", i), fmt.Sprint("q", i, "*")))
+		all = append(all, subscribe(t, h, sse.Latest(), "shared", "p*", fmt.Sprint("own-", i), fmt.Sprint("q", i, "*")))
 	}
 	for i := range all { // not in the order of joining
 		s := all[(i*7)%len(all)]

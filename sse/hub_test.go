@@ -17,7 +17,7 @@ import (
 func TestPublish(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	for _, items := range [][]string{{"a"}, {"a", "b"}, {"a*", "b"}, {"*"}, {"ab*", "a"}, {"c"}} {
-		subscribe(t, h, sse.Latest, items...)
+		subscribe(t, h, sse.Latest(), items...)
 	}
 	for _, tc := range []struct {
 		name     string
@@ -49,7 +49,7 @@ func TestPublish(t *testing.T) {
 // error tells which one is wrong.
 func TestPublishWhole(t *testing.T) {
 	h := newHub(t, sse.Options{})
-	s := subscribe(t, h, sse.Latest, "a")
+	s := subscribe(t, h, sse.Latest(), "a")
 	_, err := h.Publish(t.Context(), sse.Event{Channels: []string{"a"}}, sse.Event{Channels: []string{"a"}, Name: "\n"})
 	var field *sse.FieldError
 	if !errors.As(err, &field) || field.Index != 1 || field.Field != "event" {
@@ -70,7 +70,7 @@ func TestPublishWhole(t *testing.T) {
 // its events come first, and that what is published together stays together.
 func TestPublishOrder(t *testing.T) {
 	h := newHub(t, sse.Options{})
-	s := subscribe(t, h, sse.Latest, "a")
+	s := subscribe(t, h, sse.Latest(), "a")
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {
@@ -171,7 +171,7 @@ func TestTailFails(t *testing.T) {
 		if _, err := h.Publish(ctx, sse.Event{Channels: []string{"a"}}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Publish: %v", err)
 		}
-		s := subscribe(t, h, sse.Latest, "a") // waits
+		s := subscribe(t, h, sse.Latest(), "a") // waits
 		if err := h.Health(); err != nil {
 			t.Errorf("Health: %v", err)
 		}
@@ -204,12 +204,12 @@ func TestHealthBeforeAttached(t *testing.T) {
 func TestReasonCounters(t *testing.T) {
 	stats := newHub(t, sse.Options{}).Stats()
 	for _, reason := range []sse.CloseReason{sse.CloseClient, sse.CloseDrain, sse.CloseExpired, sse.CloseBusy} {
-		if _, ok := stats.Closed[reason]; !ok || !slices.Contains(sse.CloseReasons, reason) {
+		if _, ok := stats.Closed[reason]; !ok || !slices.Contains(sse.CloseReasons(), reason) {
 			t.Errorf("%s is not counted", reason)
 		}
 	}
 	for _, reason := range []sse.ResetReason{sse.ResetExpired, sse.ResetEpoch, sse.ResetLimit, sse.ResetUnknown} {
-		if _, ok := stats.Resets[reason]; !ok || !slices.Contains(sse.ResetReasons, reason) {
+		if _, ok := stats.Resets[reason]; !ok || !slices.Contains(sse.ResetReasons(), reason) {
 			t.Errorf("%s is not counted", reason)
 		}
 	}

@@ -175,12 +175,12 @@ func (c *modelClient) run(ctx context.Context) {
 }
 
 func (c *modelClient) connect(ctx context.Context) {
-	start := sse.Latest
+	start := sse.Latest()
 	switch {
 	case c.last.Epoch != "":
 		start = sse.After(c.last)
 	case c.id%3 == 0:
-		start = sse.Earliest
+		start = sse.Earliest()
 	}
 	s, err := c.hub.Subscribe(ctx, sse.SubscribeOptions{Channels: c.items, Start: start, ReplayLimit: -1})
 	if err != nil {

@@ -116,13 +116,13 @@ func (sc *script) publish() {
 
 // join subscribes a client, anew or behind the last id that it received.
 func (sc *script) join(c *scripted) {
-	start := sse.Latest
+	start := sse.Latest()
 	earliest := false
 	switch {
 	case c.last.Seq > 0 || (c.last.Epoch != "" && sc.rand.IntN(2) == 0):
 		start = sse.After(c.last)
 	case sc.rand.IntN(3) == 0:
-		start, earliest = sse.Earliest, true
+		start, earliest = sse.Earliest(), true
 	}
 	if c.items == nil {
 		c.items = sc.chooseItems()
@@ -138,7 +138,7 @@ func (sc *script) join(c *scripted) {
 
 	c.outstanding = nil
 	from := c.last.Seq
-	if start == sse.Latest {
+	if start == sse.Latest() {
 		from = sc.head()
 		if told.Resume != sse.ResumeFresh || open.id.Seq != sc.head() {
 			sc.failf("client %d begins at %v with %v, want fresh at %d", c.id, open.id, told, sc.head())

@@ -52,7 +52,7 @@ func TestPullStress(t *testing.T) {
 			var running sync.WaitGroup
 			for i, items := range [][]string{{"*"}, tc.names[:2], tc.names[1:2], {tc.names[0], tc.names[2] + "*"}} {
 				p := &puller{
-					t: t, name: fmt.Sprint(items), sub: subscribe(t, h, sse.Latest, items...), names: tc.names,
+					t: t, name: fmt.Sprint(items), sub: subscribe(t, h, sse.Latest(), items...), names: tc.names,
 					issued: &issued, over: over, rand: rand.New(rand.NewPCG(uint64(i), 0)), excused: make(map[string]uint64),
 				}
 				for seq := uint64(1); seq <= tc.events; seq++ {

@@ -25,7 +25,7 @@ func TestForgottenWhileStalled(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			const remembered = 100 // idle channels
 			h := newHub(t, sse.Options{Memory: remembered * sse.IdleCost * sse.IdleShare})
-			s := subscribe(t, h, sse.Latest, "mine-*", "quiet")
+			s := subscribe(t, h, sse.Latest(), "mine-*", "quiet")
 			for i := range 5 {
 				publishN(t, h, 1, fmt.Sprint("mine-", i)) // 1 to 5
 			}
@@ -52,7 +52,7 @@ func TestForgottenWhileStalled(t *testing.T) {
 // however old its last event is.
 func TestQuietPatternIsNotReset(t *testing.T) {
 	h := newHub(t, sse.Options{Memory: 100 * sse.IdleCost * sse.IdleShare})
-	s := subscribe(t, h, sse.Latest, "mine-*")
+	s := subscribe(t, h, sse.Latest(), "mine-*")
 	var odd []string
 	for i := range 100 {
 		odd = append(odd, fmt.Sprint(2*i+1))
@@ -157,7 +157,7 @@ func TestEvictedOneOfMerge(t *testing.T) { synctest.Test(t, testEvictedOneOfMerg
 func testEvictedOneOfMerge(t *testing.T) {
 	h := newHub(t, sse.Options{HistoryCount: 1})
 	data := strings.Repeat("x", 10_000)
-	s := subscribe(t, h, sse.Latest, "small", "large")
+	s := subscribe(t, h, sse.Latest(), "small", "large")
 	publish(t, h, "x", "small") // 1
 	for range 3 {
 		publish(t, h, data, "large") // 2, 3, 4
@@ -224,7 +224,7 @@ func TestReplayBatches(t *testing.T) {
 func TestLargeEvent(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	large := strings.Repeat("x", 10*sse.SegmentBytes)
-	s := subscribe(t, h, sse.Latest, "a", "b")
+	s := subscribe(t, h, sse.Latest(), "a", "b")
 	for _, channel := range []string{"a", "b", "a"} {
 		publish(t, h, "x", channel)
 		publish(t, h, large, channel)
@@ -263,8 +263,8 @@ func TestPullWhileAnnouncing(t *testing.T) {
 		for _, do := range []string{"pull", "keepalive", "both", "drain"} {
 			t.Run(tc.name+"/"+do, func(t *testing.T) {
 				h := newHub(t, sse.Options{})
-				waker := subscribe(t, h, sse.Latest, "w")
-				s := subscribe(t, h, sse.Latest, tc.items...)
+				waker := subscribe(t, h, sse.Latest(), "w")
+				s := subscribe(t, h, sse.Latest(), tc.items...)
 				if tc.before != nil {
 					publish(t, h, "x", tc.before...)
 				}
@@ -332,7 +332,7 @@ func TestPullWhileAnnouncing(t *testing.T) {
 func TestWakeOnce(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	wakes, interrupts := 0, 0
-	s := subscribe(t, h, sse.Latest, "a", "b*")
+	s := subscribe(t, h, sse.Latest(), "a", "b*")
 	s.Attach(func() { wakes++ }, func() { interrupts++ })
 	step := func(what string, want int) {
 		t.Helper()
@@ -368,7 +368,7 @@ func TestWorkIsBounded(t *testing.T) {
 	h := newHub(t, sse.Options{HistoryCount: 100_000})
 	const channels = 4 * sse.MaxDirty
 	data := strings.Repeat("x", 20_000)
-	s := subscribe(t, h, sse.Latest, "*")
+	s := subscribe(t, h, sse.Latest(), "*")
 	round := func(n int) {
 		for i := range n {
 			publish(t, h, data, fmt.Sprint("c", channels-1-i))

@@ -178,6 +178,6 @@ func addReset(resets []Reset, item string, reason ResetReason) []Reset {
 
 func (h *Hub) countResets(resets []Reset) {
 	for _, r := range resets {
-		h.stats.resets.add(ResetReasons, r.Reason)
+		h.stats.resets.add(resetReasons, r.Reason)
 	}
 }

@@ -35,7 +35,7 @@ func TestResume(t *testing.T) {
 		limit    int
 		want     []string
 	}{
-		{"fresh", []string{"a1"}, sse.Latest, 0, []string{"hub:open@16 fresh"}},
+		{"fresh", []string{"a1"}, sse.Latest(), 0, []string{"hub:open@16 fresh"}},
 		{"zero start", []string{"a1"}, sse.Start{}, 0, []string{"hub:open@16 fresh"}},
 		{"at the head", []string{"a1"}, after(h, head), 0, []string{"hub:open@16 complete"}},
 		{"nothing missed", []string{"a1"}, after(h, 7), 0, []string{"hub:open@7 complete"}},
@@ -49,9 +49,9 @@ func TestResume(t *testing.T) {
 		{"named twice", []string{"a1", "a1"}, after(h, 3), 0, []string{"hub:open@3 complete", "4", "7"}},
 		{"overlapping patterns", []string{"a*", "ab*", "abc", "*"}, after(h, 13), 0, []string{"hub:open@13 complete", "14", "15", "16"}},
 		{"pattern with holes between", []string{"a*"}, after(h, 0), 0, []string{"hub:open@0 complete", "1", "2", "4", "5", "7", "14", "15"}},
-		{"earliest", []string{"a1"}, sse.Earliest, 0, []string{"hub:open@0 complete", "1", "4", "7"}},
-		{"earliest of what is kept", []string{"x1", "a2"}, sse.Earliest, 0, []string{"hub:open@0 complete", "2", "5", "11", "12", "13"}},
-		{"earliest by pattern", []string{"x*"}, sse.Earliest, 0, []string{"hub:open@0 complete", "11", "12", "13"}},
+		{"earliest", []string{"a1"}, sse.Earliest(), 0, []string{"hub:open@0 complete", "1", "4", "7"}},
+		{"earliest of what is kept", []string{"x1", "a2"}, sse.Earliest(), 0, []string{"hub:open@0 complete", "2", "5", "11", "12", "13"}},
+		{"earliest by pattern", []string{"x*"}, sse.Earliest(), 0, []string{"hub:open@0 complete", "11", "12", "13"}},
 		{"expired", []string{"x1"}, after(h, 9), 0, []string{"hub:open@16 reset x1=expired"}},
 		{"expired in one of two", []string{"x1", "a2"}, after(h, 4), 0, []string{"hub:open@4 reset x1=expired", "5"}},
 		{"expired in a pattern of two", []string{"x*", "a*"}, after(h, 4), 0, []string{"hub:open@4 reset x*=expired", "5", "7", "14", "15"}},
@@ -60,7 +60,7 @@ func TestResume(t *testing.T) {
 		{"another epoch, ahead", []string{"a1"}, sse.After(sse.Position{Epoch: "other", Seq: 99}), 0, []string{"hub:open@16 reset a1=epoch"}},
 		{"no position", []string{"a1"}, sse.After(sse.Position{}), 0, []string{"hub:open@16 reset a1=epoch"}},
 		{"ahead of the head", []string{"a1", "b"}, after(h, head+1), 0, []string{"hub:open@16 reset a1=unknown b=unknown"}},
-		{"unknown", []string{"a1"}, sse.Unknown, 0, []string{"hub:open@16 reset a1=unknown"}},
+		{"unknown", []string{"a1"}, sse.Unknown(), 0, []string{"hub:open@16 reset a1=unknown"}},
 		{"at the limit", []string{"a1"}, after(h, 0), 3, []string{"hub:open@0 complete", "1", "4", "7"}},
 		{"over the limit", []string{"a1"}, after(h, 0), 2, []string{"hub:open@16 reset a1=limit"}},
 		{"no limit", []string{"a1"}, after(h, 0), -1, []string{"hub:open@0 complete", "1", "4", "7"}},
@@ -69,8 +69,8 @@ func TestResume(t *testing.T) {
 		{"over the limit, one without news", []string{"a1", "never"}, after(h, 0), 2, []string{"hub:open@0 reset a1=limit"}},
 		{"the limit counts an event once", []string{"a1", "b"}, after(h, 3), 3, []string{"hub:open@3 complete", "4", "6", "7"}},
 		{"the limit counts what is sent", []string{"x1", "a2"}, after(h, 4), 1, []string{"hub:open@4 reset x1=expired", "5"}},
-		{"earliest over the limit", []string{"x1"}, sse.Earliest, 2, []string{"hub:open@16 reset x1=limit"}},
-		{"earliest at the limit", []string{"x1"}, sse.Earliest, 3, []string{"hub:open@0 complete", "11", "12", "13"}},
+		{"earliest over the limit", []string{"x1"}, sse.Earliest(), 2, []string{"hub:open@16 reset x1=limit"}},
+		{"earliest at the limit", []string{"x1"}, sse.Earliest(), 3, []string{"hub:open@0 complete", "11", "12", "13"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := subscribeWith(t, h, sse.SubscribeOptions{Channels: tc.channels, Start: tc.start, ReplayLimit: tc.limit})

@@ -17,8 +17,7 @@ const (
 // left, or the connection broke.
 const CloseClient CloseReason = "client"
 
-// CloseReasons are all of them.
-var CloseReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy}
+var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy}
 
 // A ResetReason says why events are missing.
 type ResetReason string
@@ -31,8 +30,7 @@ const (
 	ResetUnknown ResetReason = "unknown" // the position is not one of this hub
 )
 
-// ResetReasons are all of them.
-var ResetReasons = []ResetReason{ResetExpired, ResetEpoch, ResetLimit, ResetUnknown}
+var resetReasons = []ResetReason{ResetExpired, ResetEpoch, ResetLimit, ResetUnknown}
 
 // Stats are a hub's numbers. Counters run from the hub's start.
 type Stats struct {
@@ -93,7 +91,7 @@ func (h *Hub) Stats() Stats {
 		KeptBytes: h.size,
 		Published: h.stats.published.Load(),
 		Delivered: h.stats.delivered.Load(),
-		Closed:    h.stats.closed.snapshot(CloseReasons),
-		Resets:    h.stats.resets.snapshot(ResetReasons),
+		Closed:    h.stats.closed.snapshot(closeReasons),
+		Resets:    h.stats.resets.snapshot(resetReasons),
 	}
 }

@@ -53,7 +53,7 @@ func (l *live) ended() bool {
 func TestStreamStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, sse.Options{})
-		l := startStream(t, subscribe(t, h, sse.Latest, "a"), &recorder{}, quiet)
+		l := startStream(t, subscribe(t, h, sse.Latest(), "a"), &recorder{}, quiet)
 		synctest.Wait()
 		checkWords(t, "at once", summary(t, l.bytes()), []string{"hub:open@0 fresh"})
 		if got := l.flushed(); len(got) != 1 || got[0].bytes != len(l.bytes()) {
@@ -78,7 +78,7 @@ func TestStreamOneFlush(t *testing.T) {
 		h := newHub(t, sse.Options{})
 		publishN(t, h, 500, "a")
 		publishN(t, h, 500, "b")
-		l := startStream(t, subscribe(t, h, sse.Earliest, "a", "b"), &recorder{}, quiet)
+		l := startStream(t, subscribe(t, h, sse.Earliest(), "a", "b"), &recorder{}, quiet)
 		synctest.Wait()
 		if got := l.flushed(); len(got) != 2 || got[1].bytes != len(l.bytes()) {
 			t.Errorf("a replay: flushed %v of %d bytes, want the first frame and the rest", got, len(l.bytes()))
@@ -99,7 +99,7 @@ func TestStreamOneFlush(t *testing.T) {
 		for range 50 {
 			publish(t, h, large, "c")
 		}
-		l = startStream(t, subscribe(t, h, sse.Earliest, "c"), &recorder{}, quiet)
+		l = startStream(t, subscribe(t, h, sse.Earliest(), "c"), &recorder{}, quiet)
 		synctest.Wait()
 		last := 0
 		for _, f := range l.flushed() {
@@ -128,7 +128,7 @@ func TestStreamKeepalive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const keepalive = 20 * time.Second
 		h := newHub(t, sse.Options{})
-		l := startStream(t, subscribe(t, h, sse.Latest, "a"), &recorder{}, sse.StreamOptions{Keepalive: keepalive})
+		l := startStream(t, subscribe(t, h, sse.Latest(), "a"), &recorder{}, sse.StreamOptions{Keepalive: keepalive})
 		synctest.Wait()
 		step := func(what string, want ...string) {
 			t.Helper()
@@ -183,7 +183,7 @@ func TestStreamNoKeepalive(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub(t, sse.Options{})
-				l := startStream(t, subscribe(t, h, sse.Latest, "a"), &recorder{}, sse.StreamOptions{Keepalive: tc.keepalive})
+				l := startStream(t, subscribe(t, h, sse.Latest(), "a"), &recorder{}, sse.StreamOptions{Keepalive: tc.keepalive})
 				time.Sleep(time.Hour)
 				if got := len(summary(t, l.bytes())) - 1; got > tc.most || got < tc.least {
 					t.Errorf("%d keepalives in an hour, want %d to %d", got, tc.least, tc.most)
@@ -220,7 +220,7 @@ func TestStreamMaxAge(t *testing.T) {
 						return len(p), nil
 					}
 				}
-				l := startStream(t, subscribe(t, h, sse.Latest, "a"), w, tc.options)
+				l := startStream(t, subscribe(t, h, sse.Latest(), "a"), w, tc.options)
 				<-l.done
 				if took := time.Since(start); took > age+3*time.Second || took < age*9/10 {
 					t.Errorf("the stream ended after %v, want %v to %v", took, age*9/10, age)
@@ -247,7 +247,7 @@ func TestStreamCancelled(t *testing.T) {
 			}
 			return len(p), nil
 		}}
-		l := startStream(t, subscribe(t, h, sse.Latest, "a"), w, quiet)
+		l := startStream(t, subscribe(t, h, sse.Latest(), "a"), w, quiet)
 		time.Sleep(10500 * time.Millisecond)
 		l.stop()
 		<-l.done
@@ -275,7 +275,7 @@ func TestStreamClose(t *testing.T) {
 			t.Run(tc.name+" "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newHub(t, sse.Options{})
-					s := subscribe(t, h, sse.Latest, "a")
+					s := subscribe(t, h, sse.Latest(), "a")
 					w := &recorder{}
 					switch when {
 					case "before it starts":
@@ -301,7 +301,7 @@ func TestStreamClose(t *testing.T) {
 					if !last.id.IsZero() || !strings.Contains(string(l.bytes()), "retry: ") {
 						t.Errorf("the last frame is %v", last)
 					}
-					if got := h.Stats(); got.Streams != 0 || (slices.Contains(sse.CloseReasons, tc.reason) && got.Closed[tc.reason] != 1) {
+					if got := h.Stats(); got.Streams != 0 || (slices.Contains(sse.CloseReasons(), tc.reason) && got.Closed[tc.reason] != 1) {
 						t.Errorf("afterwards: %+v", got)
 					}
 				})
@@ -329,7 +329,7 @@ func TestDrain(t *testing.T) {
 				h := newHub(t, sse.Options{})
 				var all []*live
 				for range 500 {
-					all = append(all, startStream(t, subscribe(t, h, sse.Latest, "a"), &recorder{}, quiet))
+					all = append(all, startStream(t, subscribe(t, h, sse.Latest(), "a"), &recorder{}, quiet))
 				}
 				synctest.Wait()
 				start := time.Now()
@@ -417,7 +417,7 @@ func TestStreamInterrupted(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub(t, sse.Options{})
-				s := subscribe(t, h, sse.Latest, "a")
+				s := subscribe(t, h, sse.Latest(), "a")
 				w := newStuck(tc.from)
 				t.Cleanup(func() { w.once.Do(func() { close(w.limited) }) })
 				if tc.when == "before" {
@@ -465,7 +465,7 @@ func TestStreamInterrupted(t *testing.T) {
 func TestStreamNoLateDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, sse.Options{})
-		s := subscribe(t, h, sse.Latest, "a")
+		s := subscribe(t, h, sse.Latest(), "a")
 		w := &recorder{onLimit: func(time.Time) error { t.Error("a deadline was set"); return nil }}
 		l := startStream(t, s, w, quiet)
 		synctest.Wait()
@@ -510,7 +510,7 @@ func TestStreamWriteError(t *testing.T) {
 					}
 					return nil
 				}
-				l := startStream(t, subscribe(t, h, sse.Latest, "a"), w, quiet)
+				l := startStream(t, subscribe(t, h, sse.Latest(), "a"), w, quiet)
 				for range 2 {
 					synctest.Wait()
 					publish(t, h, "x", "a")
@@ -541,7 +541,7 @@ func (w deaf) Write(p []byte) (int, error) { return len(p), nil }
 // once, not discovered by a client that waits.
 func TestStreamNoFlush(t *testing.T) {
 	h := newHub(t, sse.Options{})
-	end := subscribe(t, h, sse.Latest, "a").Stream(t.Context(), deaf{make(http.Header)}, quiet)
+	end := subscribe(t, h, sse.Latest(), "a").Stream(t.Context(), deaf{make(http.Header)}, quiet)
 	if !errors.Is(end.Err, http.ErrNotSupported) {
 		t.Errorf("the end is %+v", end)
 	}
@@ -562,8 +562,8 @@ func TestStreamBlocked(t *testing.T) {
 			}
 			return len(p), nil
 		}
-		one := startStream(t, subscribe(t, h, sse.Latest, "a", "b"), slow, quiet)
-		other := startStream(t, subscribe(t, h, sse.Latest, "a", "b"), &recorder{}, quiet)
+		one := startStream(t, subscribe(t, h, sse.Latest(), "a", "b"), slow, quiet)
+		other := startStream(t, subscribe(t, h, sse.Latest(), "a", "b"), &recorder{}, quiet)
 		synctest.Wait()
 		blocked = true
 		publish(t, h, "x", "b") // 1, in which it blocks

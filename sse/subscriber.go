@@ -26,14 +26,14 @@ const (
 )
 
 // Latest begins with the next event.
-var Latest = Start{}
+func Latest() Start { return Start{} }
 
 // Earliest replays all that is kept, unless that is more than ReplayLimit.
-var Earliest = Start{kind: startEarliest}
+func Earliest() Start { return Start{kind: startEarliest} }
 
 // Unknown is where one is who presents something that is no position of any
 // hub. Everything that it subscribes to is reset.
-var Unknown = Start{kind: startUnknown}
+func Unknown() Start { return Start{kind: startUnknown} }
 
 // After resumes behind a position that was received before.
 func After(at Position) Start { return Start{kind: startAfter, after: at} }
