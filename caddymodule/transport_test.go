@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,9 +150,27 @@ func (s hubSite) apiURL(path string) string {
 // call sends a request to the API and decodes the answer, which must be 200.
 func (s hubSite) call(t testing.TB, method, path, contentType, body string, into any) {
 	t.Helper()
-	if err := s.tryCall(t.Context(), method, path, contentType, body, into); err != nil {
+	err := s.tryCall(t.Context(), method, path, contentType, body, into)
+	for range droppedTries {
+		if !dropped(err) {
+			break
+		}
+		err = s.tryCall(t.Context(), method, path, contentType, body, into)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// droppedTries is how often a request is sent again whose connection Caddy
+// dropped.
+const droppedTries = 3
+
+// dropped reports whether a connection was closed before it was answered. Caddy
+// does so, with or without this module, to those that the listener of a
+// configuration that just ended had queued; nobody has read their requests.
+func dropped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // tryCall uses a connection of its own, so that none that a reload closes is
@@ -262,7 +281,11 @@ func openRaw(t testing.TB, client *http.Client, url string, header http.Header) 
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	limit := time.AfterFunc(patience, s.cancel)
-	if s.resp, err = client.Do(req); err != nil {
+	s.resp, err = client.Do(req)
+	for tries := 0; tries < droppedTries && dropped(err); tries++ {
+		s.resp, err = client.Do(req)
+	}
+	if err != nil {
 		t.Fatalf("%s: %s", url, err)
 	}
 	limit.Stop()

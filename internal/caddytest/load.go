@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -82,7 +85,45 @@ func LoadJSON(t testing.TB, config []byte) error {
 			t.Errorf("stop Caddy: %s", err)
 		}
 	})
-	return caddy.Load(noPersist(t, config), true)
+	before := serving()
+	err := caddy.Load(noPersist(t, config), true)
+	awaitListeners(before, err)
+	return err
+}
+
+// listenersTimeout bounds the wait for listeners to close. Those of the admin
+// endpoint may stay.
+const listenersTimeout = time.Second
+
+// awaitListeners returns when the listeners are closed of the configuration
+// that went: the former one, or that which could not be loaded. Each has sockets
+// of its own, among which the system spreads connections until one is closed,
+// and Caddy returns from loading before that. It polls, since nothing tells.
+func awaitListeners(before map[string]bool, failed error) {
+	for deadline := time.Now().Add(listenersTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		waiting := false
+		for goroutine := range serving() {
+			waiting = waiting || before[goroutine] == (failed == nil)
+		}
+		if !waiting {
+			return
+		}
+	}
+}
+
+// serving returns the names of the goroutines that accept connections for
+// servers.
+func serving() map[string]bool {
+	stacks := make([]byte, 16<<20) // 2,000 connections fill some
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	found := make(map[string]bool)
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, "net/http.(*Server).Serve(") && !strings.Contains(stack, "replaceLocalAdminServer") {
+			name, _, _ := strings.Cut(stack, " [")
+			found[name] = true
+		}
+	}
+	return found
 }
 
 // isolate keeps certificates and autosaved configurations out of the home
