@@ -1,8 +1,8 @@
 package caddymodule
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -44,7 +44,7 @@ func acquireHub(name string, config *Hub, log *slog.Logger) (*liveHub, error) {
 		}
 		hub, err := sse.NewHub(context.Background(), broker, config.options(log))
 		if err != nil {
-			return nil, cmp.Or(broker.Close(), err)
+			return nil, errors.Join(err, broker.Close())
 		}
 		return &liveHub{Hub: hub, name: name, key: key, broker: broker}, nil
 	})
@@ -71,8 +71,8 @@ func liveHubs() []*liveHub {
 	return found
 }
 
-// A route is the streams of a subscriber endpoint. They live as long as any
-// configuration has an endpoint with the same settings.
+// A route is the streams of a subscriber endpoint. They live as long as a
+// configuration has a route of the same identity, see routeKey.
 type route struct {
 	mu      sync.Mutex // guards what follows
 	streams map[*sse.Subscriber]struct{}

@@ -169,9 +169,7 @@ func parseForm(body string) (sse.Event, error) {
 				return e, err
 			}
 		default:
-			if err := unknownField(name); err != nil {
-				return e, err
-			}
+			return e, unknownField(name)
 		}
 	}
 	if form.Has("channel") && form.Has("channels") {

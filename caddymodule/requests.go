@@ -168,7 +168,8 @@ func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
 	}{"ok"})
 }
 
-// query returns the query, in which only the named parameters may be, each at most once.
+// query returns the query, in which only the named parameters may be, each at
+// most once.
 func (q *requests) query(r *http.Request, allowed ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

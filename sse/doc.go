@@ -34,8 +34,9 @@
 //
 // # Slow subscribers
 //
-// A subscriber that does not read stays behind. It costs its position and what
-// the operating system buffers for its socket, and holds up nobody. When it
+// A subscriber that does not read stays behind. It costs its position, the
+// batch that is being written (256 KiB at most, or one event), and what the
+// operating system buffers for its socket, and holds up nobody. When it
 // reads again it is sent, in large writes, what its channels still hold after
 // its position, or a reset when that has been evicted.
 //
