@@ -14,6 +14,8 @@ const (
 	MaxName = 255
 	// MaxEventChannels is the most channels that one event may go to.
 	MaxEventChannels = 100
+	// MaxID is the longest id that a publisher may give an event, in bytes.
+	MaxID = 255
 	// MaxRetry is the longest reconnection time that an event may set.
 	MaxRetry = 24 * time.Hour
 )
@@ -38,13 +40,34 @@ type Event struct {
 	// Retry sets the time after which a browser reconnects, in whole
 	// milliseconds. Zero leaves it as it is.
 	Retry time.Duration
+	// ID is the publisher's own name for the event. A second event with it
+	// within [RepeatWindow] is not published: its publish is answered with
+	// the position of the first. Empty is none. Subscribers do not see it.
+	ID string
+	// End tells whether this is the last event of its channels.
+	End Ending
 }
+
+// An Ending tells what an event does to its channels.
+type Ending uint8
+
+// A channel goes on, or ends for good: nothing can be published on it any more.
+const (
+	// EndNone is the zero value: more events may follow.
+	EndNone Ending = iota
+	// EndAfter ends the channels after this event.
+	EndAfter
+	// EndOnly ends the channels and sends no event. Name, Data and Retry
+	// must be empty.
+	EndOnly
+)
 
 // A FieldError says which field of an event is wrong, and why.
 type FieldError struct {
 	// Index is the event's place among those that were published together.
 	Index int
-	// Field is the envelope's name of the field: channel, channels, event, data, retry.
+	// Field is the envelope's name of the field: channel, channels, event,
+	// data, retry, id, end.
 	Field string
 	// Reason tells what to mend.
 	Reason string
@@ -72,6 +95,12 @@ func (e *Event) Validate() error {
 	if e.Retry < 0 || e.Retry > MaxRetry || e.Retry%time.Millisecond != 0 {
 		return &FieldError{Field: "retry", Reason: fmt.Sprintf("must be whole milliseconds from 0 to %d", MaxRetry.Milliseconds())}
 	}
+	if reason := checkID(e.ID); reason != "" {
+		return &FieldError{Field: "id", Reason: reason}
+	}
+	if e.End > EndOnly || (e.End == EndOnly && (e.Name != "" || e.Data != "" || e.Retry != 0)) {
+		return &FieldError{Field: "end", Reason: "what only ends channels carries no event"}
+	}
 	return nil
 }
 
@@ -89,6 +118,18 @@ func checkChannels(channels []string) string {
 		if slices.Contains(channels[:i], name) {
 			return fmt.Sprintf("channel %q is named twice", name)
 		}
+	}
+	return ""
+}
+
+func checkID(id string) string {
+	switch {
+	case len(id) > MaxID:
+		return fmt.Sprintf("an id has %d bytes at most, not %d", MaxID, len(id))
+	case !utf8.ValidString(id):
+		return "is not valid UTF-8"
+	case strings.ContainsAny(id, "\r\n\x00"):
+		return "contains CR, LF or NUL"
 	}
 	return ""
 }

@@ -88,10 +88,11 @@ type Hub struct {
 // NewHub starts a hub on a broker. The caller closes the hub first, then the
 // broker. The context bounds the start alone.
 func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
-	at, err := broker.Position(ctx)
+	state, err := broker.State(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the position of the record: %w", err)
+		return nil, fmt.Errorf("read the state of the record: %w", err)
 	}
+	at := state.Newest
 	h := &Hub{
 		broker:      broker,
 		epoch:       at.Epoch,

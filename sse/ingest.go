@@ -36,7 +36,8 @@ func (h *Hub) catchUp() {
 		return
 	default:
 	}
-	at, err := h.broker.Position(h.closed)
+	state, err := h.broker.State(h.closed)
+	at := state.Newest
 	if err != nil || at.Epoch != h.epoch {
 		return // the next attempt to follow it tells why
 	}

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -16,7 +15,7 @@ import (
 // history and the subscribers of every hub that tails.
 type MemoryBroker struct {
 	mu     sync.Mutex // guards what follows, and serialises deliver
-	head   Position
+	ledger *Ledger
 	tails  map[*memoryTail]struct{}
 	closed chan struct{} // closed by Close
 }
@@ -25,37 +24,33 @@ type memoryTail struct {
 	deliver func([]Entry)
 }
 
-// errGap is returned by Tail for entries that are not kept.
-var errGap = errors.New("sse: the memory broker keeps no entries, and some were published after that position")
-
 // NewMemoryBroker returns an empty record with an epoch of its own.
 func NewMemoryBroker() *MemoryBroker {
 	return &MemoryBroker{
-		head:   Position{Epoch: NewEpoch()},
+		ledger: NewLedger(Position{Epoch: NewEpoch()}, time.Time{}),
 		tails:  make(map[*memoryTail]struct{}),
 		closed: make(chan struct{}),
 	}
 }
 
-// Publish implements [Broker]. It fails only after Close, or with the error of a ctx that
-// is done.
+// Publish implements [Broker]. It fails for a channel that has ended, when there are too
+// many IDs to remember, after Close, and with the error of a ctx that is done.
 func (b *MemoryBroker) Publish(ctx context.Context, events []Event) ([]Position, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	positions := make([]Position, len(events))
-	entries := make([]Entry, len(events))
-
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isClosed() {
 		return nil, ErrClosed
 	}
-	now := time.Now() // under the lock, so that entries' times do not step back
-	for i, e := range events {
-		b.head.Seq++
-		positions[i] = b.head
-		entries[i] = Entry{Position: b.head, Time: now, Event: e}
+	entries, positions, err := b.ledger.Draft(events, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	b.ledger.Commit()
+	if len(entries) == 0 {
+		return positions, nil // all are repeats
 	}
 	for t := range b.tails {
 		t.deliver(entries)
@@ -85,8 +80,8 @@ func (b *MemoryBroker) attach(t *memoryTail, after Position) error {
 	if b.isClosed() {
 		return ErrClosed
 	}
-	if after != b.head {
-		return errGap
+	if after != b.ledger.Head() {
+		return ErrGone
 	}
 	b.tails[t] = struct{}{}
 	t.deliver(nil)
@@ -99,11 +94,43 @@ func (b *MemoryBroker) detach(t *memoryTail) {
 	delete(b.tails, t)
 }
 
-// Position implements [Broker].
-func (b *MemoryBroker) Position(context.Context) (Position, error) {
+// Read implements [Broker]. There is never anything to read.
+func (b *MemoryBroker) Read(_ context.Context, after Position, _ []string, _ int) (Page, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.head, nil
+	head := b.ledger.Head()
+	switch {
+	case b.isClosed():
+		return Page{}, ErrClosed
+	case after.IsZero() || after == head:
+		return Page{Through: head}, nil
+	}
+	return Page{}, ErrGone
+}
+
+// Count implements [Broker].
+func (b *MemoryBroker) Count(ctx context.Context, after Position, channels []string, _ int) (int, error) {
+	_, err := b.Read(ctx, after, channels, 0)
+	return 0, err
+}
+
+// State implements [Broker].
+func (b *MemoryBroker) State(context.Context) (State, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosed() {
+		return State{}, ErrClosed
+	}
+	head := b.ledger.Head()
+	return State{Oldest: head, Newest: head, Ended: b.ledger.Ended()}, nil
+}
+
+// Health implements [Broker].
+func (b *MemoryBroker) Health() error {
+	if b.isClosed() {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Close implements [Broker]. It never fails, and may be called again.
