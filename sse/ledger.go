@@ -140,7 +140,7 @@ func (l *Ledger) Draft(events []Event, now time.Time) ([]Entry, []Position, erro
 // events cannot be ordered.
 func (l *Ledger) check(events []Event) ([]IDKey, error) {
 	var keys []IDKey
-	var fresh map[IDKey]bool     // IDs that are not known yet
+	var fresh map[IDKey]bool       // IDs that are not known yet
 	var ending map[string]struct{} // channels that an event of this publish ends
 	for i := range events {
 		e := &events[i]
