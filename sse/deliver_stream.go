@@ -94,7 +94,7 @@ func (st *stream) run(ctx context.Context, options StreamOptions) End {
 
 	st.write(s.openFrame(), 0)
 	st.flush()
-	for st.drain(); st.end.Reason == ""; st.drain() {
+	for st.drain(ctx); st.end.Reason == ""; st.drain(ctx) {
 		select {
 		case <-st.woken:
 		case <-keepalive.C:
@@ -112,14 +112,17 @@ func (st *stream) run(ctx context.Context, options StreamOptions) End {
 }
 
 // drain writes all that is pending.
-func (st *stream) drain() {
+func (st *stream) drain(ctx context.Context) {
 	for st.end.Reason == "" {
 		b := st.subscriber.pull()
+		if b.behind {
+			b = st.subscriber.pullBehind(ctx)
+		}
 		if b.closing != "" {
 			st.close(b.closing)
 			return
 		}
-		if len(b.bytes) == 0 {
+		if !b.some() {
 			break
 		}
 		st.write(b.bytes, b.events)
@@ -129,7 +132,7 @@ func (st *stream) drain() {
 }
 
 func (st *stream) write(frames []byte, events int) {
-	if st.end.Reason != "" {
+	if st.end.Reason != "" || len(frames) == 0 {
 		return
 	}
 	n, err := st.w.Write(frames)

@@ -1,6 +1,9 @@
 package sse
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What the tests of package sse_test see of the inside. Everything else is
 // tested from outside.
@@ -18,17 +21,31 @@ const (
 // Pull gives what the subscriber's engine would write next. The bytes are the
 // caller's.
 func (s *Subscriber) Pull() (frames []byte, events int, closing CloseReason) {
-	b := s.pull()
+	b := s.next()
 	frames = append(frames, b.bytes...)
 	events, closing = b.events, b.closing
 	b.release()
 	return frames, events, closing
 }
 
+// next pulls until there is something to write, or nothing.
+func (s *Subscriber) next() batch {
+	for {
+		b := s.pull()
+		if b.behind {
+			b = s.pullBehind(context.Background())
+		}
+		if len(b.bytes) > 0 || !b.some() {
+			return b
+		}
+		b.release()
+	}
+}
+
 // Discard pulls all that is pending and gives the number of events.
 func (s *Subscriber) Discard() (events int) {
 	for {
-		b := s.pull()
+		b := s.next()
 		if len(b.bytes) == 0 {
 			return events
 		}

@@ -51,6 +51,13 @@ func closeFrame(reason CloseReason, retry time.Duration) []byte {
 	}{reason})
 }
 
+// appendEnd tells that a channel has ended.
+func appendEnd(b []byte, channel string) []byte {
+	return appendOwn(b, "hub:end", struct {
+		Channel string `json:"channel"`
+	}{channel})
+}
+
 func appendOwn(b []byte, event string, data any) []byte {
 	b = appendField(b, "event", event)
 	var text strings.Builder

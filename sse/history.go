@@ -33,6 +33,8 @@ type history struct {
 	bytes    int    // frame bytes in all segments
 	last     uint64 // seq of the newest entry there ever was
 	evicted  uint64 // seq of the newest entry that is gone
+	// evictedAt is the time of that entry, Unix time in nanoseconds.
+	evictedAt int64
 }
 
 type segment struct {
@@ -133,7 +135,7 @@ func (h *history) dropOldest() *segment {
 	h.segments = slices.Delete(h.segments, 0, 1)
 	h.count -= len(seg.entries)
 	h.bytes -= len(seg.frames)
-	h.evicted = seg.last().seq
+	h.evicted, h.evictedAt = seg.last().seq, seg.last().at
 	return seg
 }
 
@@ -188,6 +190,20 @@ func (h *history) kept(count int, oldest int64) kept {
 		}
 	}
 	return k
+}
+
+// whole reports whether memory has all that such a retention keeps, where there
+// may have been events before the first that is known.
+func (h *history) whole(count int, oldest int64, unknown uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.count >= count:
+		return true
+	case h.evicted > 0:
+		return h.evictedAt < oldest
+	}
+	return unknown == 0
 }
 
 // countAfter returns how many entries after seq are in memory.

@@ -49,6 +49,10 @@ func (o Options) withDefaults() Options {
 // about to stop.
 var ErrDraining = errors.New("sse: the hub is draining")
 
+// ErrEnded is returned to those who want to subscribe to channels that have all
+// ended, and of which they missed nothing.
+var ErrEnded = errors.New("sse: all channels have ended")
+
 var errStarting = errors.New("sse: the hub is starting")
 
 // A Hub takes events from publishers, has its broker order them, keeps the
@@ -63,6 +67,7 @@ type Hub struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	ready   chan struct{} // closed when the tail is attached for the first time
+	reads   chan struct{} // holds a token for each who reads the record
 	closed  context.Context
 
 	// Events up to head are in their histories; of those up to settled
@@ -79,6 +84,7 @@ type Hub struct {
 	size        int64     // of all segments, and of all channels that had events
 	idleSize    int64     // the part of size that idle channels have
 	forgotten   uint64    // newest event of the channels of which nothing is known any more
+	ended       ends
 	subscribers map[*Subscriber]struct{}
 	draining    bool
 	tailError   error // why the record cannot be followed now
@@ -92,18 +98,15 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state of the record: %w", err)
 	}
-	at := state.Newest
 	h := &Hub{
 		broker:      broker,
-		epoch:       at.Epoch,
+		epoch:       state.Newest.Epoch,
 		ready:       make(chan struct{}),
 		options:     options.withDefaults(),
-		index:       newIndex(),
-		forgotten:   at.Seq,
 		subscribers: make(map[*Subscriber]struct{}),
+		reads:       make(chan struct{}, maxReads),
 	}
-	h.head.Store(at.Seq)
-	h.settled.Store(at.Seq)
+	h.startAt(state.warmStart().Seq, state.Ended)
 	h.closed, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	h.running.Go(h.tail)
 	h.running.Go(h.sweep)
@@ -125,9 +128,10 @@ func (h *Hub) SetOptions(options Options) {
 // Publish hands events to the broker, all or none, and returns a receipt for
 // each. It may retain the events, which must not be modified afterwards.
 //
-// Errors: a [*FieldError] if an event is malformed; one that matches
-// [ErrUnavailable] if the broker cannot take them now; [ErrClosed]; the
-// context's. Whenever the error is not nil, nothing was published.
+// Errors: a [*FieldError] if an event is malformed; an [*EndedError] if one is
+// for a channel that has ended; one that matches [ErrUnavailable] if the broker
+// cannot take them now; [ErrClosed]; the context's. Whenever the error is not
+// nil, nothing was published.
 func (h *Hub) Publish(ctx context.Context, events ...Event) ([]Receipt, error) {
 	for i := range events {
 		if err := events[i].Validate(); err != nil {
@@ -183,15 +187,9 @@ func (h *Hub) waitReady(ctx context.Context) error {
 // Health returns nil while the hub can publish and deliver, else the reason
 // why it cannot.
 func (h *Hub) Health() error {
+	broken := h.broker.Health() // before the hub's lock is taken
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	select {
-	case <-h.ready:
-	default:
-		if h.tailError == nil {
-			return errStarting
-		}
-	}
 	switch {
 	case h.closed.Err() != nil:
 		return ErrClosed
@@ -199,6 +197,10 @@ func (h *Hub) Health() error {
 		return ErrDraining
 	case h.tailError != nil:
 		return fmt.Errorf("follow the record: %w", h.tailError)
+	case !h.attachedOnce():
+		return errStarting
+	case broken != nil:
+		return fmt.Errorf("the broker: %w", broken)
 	}
 	return nil
 }

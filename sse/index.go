@@ -9,8 +9,11 @@ import (
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
 	subscribers []*Subscriber
-	// forgotten is, of a pattern, the newest event on the channels that it
-	// matched and the hub forgot since somebody listens to it.
+	// forgotten is the newest seq of which the hub does not know whether it
+	// was an event here: what it had forgotten when it made the channel, or
+	// when somebody began to listen to the pattern; and of a pattern also
+	// the newest event on the channels that it matched and that the hub
+	// forgot since.
 	forgotten uint64
 }
 
@@ -18,11 +21,14 @@ type topic struct {
 type membership struct {
 	topic *topic
 	slot  int // index in topic.subscribers
+	// floor is the head at which the topic was reset: its events up to there
+	// are given up.
+	floor uint64
 }
 
 // add puts the subscriber into the topic.
 func (t *topic) add(s *Subscriber) {
-	s.memberships = append(s.memberships, membership{t, len(t.subscribers)})
+	s.memberships = append(s.memberships, membership{topic: t, slot: len(t.subscribers)})
 	t.subscribers = append(t.subscribers, s)
 }
 
@@ -52,15 +58,10 @@ type channel struct {
 	topic
 	history
 
-	recent *list.Element // place in Hub.recent; nil before its first event
-	idle   *list.Element // place in Hub.idle; nil while it has kept events or subscribers
-	// forgotten is what the hub had forgotten when it made this channel:
-	// up to that seq there may have been events on it of which nothing is
-	// known.
-	forgotten uint64
-
-	matching   []*topic // the patterns that match its name
-	generation uint64   // index.generation at which matching was found
+	recent     *list.Element // place in Hub.recent; nil before its first event
+	idle       *list.Element // place in Hub.idle; nil while it has kept events or subscribers
+	matching   []*topic      // the patterns that match its name
+	generation uint64        // index.generation at which matching was found
 }
 
 // An index finds the subscribers of a channel. The cost of a look-up follows
@@ -85,10 +86,10 @@ func newIndex() index {
 }
 
 // pattern returns the topic of a prefix, which it makes if needed.
-func (x *index) pattern(prefix string) *topic {
+func (x *index) pattern(prefix string, forgotten uint64) *topic {
 	t := x.patterns[prefix]
 	if t == nil {
-		t = &topic{}
+		t = &topic{forgotten: forgotten}
 		x.patterns[prefix] = t
 		x.lengths[len(prefix)]++
 		x.generation++

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,11 @@ import (
 // tailPause is the time between two attempts to follow a record that cannot be
 // followed.
 const tailPause = time.Second
+
+// warmEvents is how many of the newest events a hub that starts takes into
+// memory, so that a crowd that comes back after a restart need not read the
+// record one by one.
+const warmEvents = 100_000
 
 // tail follows the record until the hub is closed.
 func (h *Hub) tail() {
@@ -24,28 +30,49 @@ func (h *Hub) tail() {
 		case <-time.After(tailPause):
 		case <-h.closed.Done():
 		}
-		h.catchUp()
+		h.startAgain()
 	}
 }
 
-// catchUp makes a hub that never could follow the record begin where it is now:
-// others may publish to the broker while the hub starts.
-func (h *Hub) catchUp() {
-	select {
-	case <-h.ready:
+// startAgain makes a hub that never could follow the record begin where it is
+// now: others may publish to the broker while the hub starts, and a broker may
+// give up what the hub was about to take in.
+func (h *Hub) startAgain() {
+	if h.attachedOnce() {
 		return
-	default:
 	}
 	state, err := h.broker.State(h.closed)
-	at := state.Newest
+	at := state.warmStart()
 	if err != nil || at.Epoch != h.epoch {
 		return // the next attempt to follow it tells why
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.head.Store(at.Seq)
-	h.settled.Store(at.Seq)
-	h.forgotten = at.Seq
+	h.startAt(at.Seq, state.Ended)
+}
+
+// startAt makes the hub begin with nothing at a seq. Nobody has subscribed.
+func (h *Hub) startAt(seq uint64, ended []Ended) {
+	h.head.Store(seq)
+	h.settled.Store(seq)
+	h.forgotten = seq
+	h.index = newIndex()
+	h.recent, h.segments, h.idle = list.List{}, list.List{}, list.List{}
+	h.size, h.idleSize = 0, 0
+	h.ended = newEnds()
+	for _, e := range ended {
+		h.ended.add(e.Channel, e.Seq)
+	}
+}
+
+// warmStart returns the position from which a hub that starts takes in what the
+// record keeps.
+func (s State) warmStart() Position {
+	at := s.Oldest
+	if s.Newest.Seq > warmEvents {
+		at.Seq = max(at.Seq, s.Newest.Seq-warmEvents)
+	}
+	return at
 }
 
 func (h *Hub) tailFailed(err error) {
@@ -78,10 +105,17 @@ func (h *Hub) attached() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tailError = nil
+	if !h.attachedOnce() {
+		close(h.ready)
+	}
+}
+
+func (h *Hub) attachedOnce() bool {
 	select {
 	case <-h.ready:
+		return true
 	default:
-		close(h.ready)
+		return false
 	}
 }
 
@@ -99,16 +133,26 @@ func (h *Hub) ingest(e *Entry) {
 	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
 		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))
 	}
-	h.frame = AppendEvent(h.frame[:0], e.Position, &e.Event)
-	for _, name := range e.Event.Channels {
-		h.keep(h.channel(name), seq, e.Time.UnixNano())
+	h.noteEnds(e)
+	if e.Event.End != EndOnly {
+		h.frame = AppendEvent(h.frame[:0], e.Position, &e.Event)
+		for _, name := range e.Event.Channels {
+			h.keep(h.channel(name), seq, e.Time.UnixNano())
+		}
 	}
 	h.head.Store(seq)
-	for _, name := range e.Event.Channels {
-		h.announce(h.index.channels[name])
+	if e.Event.End != EndOnly {
+		for _, name := range e.Event.Channels {
+			h.announce(h.index.channels[name])
+		}
+	}
+	if e.Event.End != EndNone {
+		h.announceEnds(e)
 	}
 	h.settled.Store(seq)
-	h.stats.published.Add(1)
+	if h.attachedOnce() {
+		h.stats.published.Add(1)
+	}
 	h.evict()
 	if cap(h.frame) > segmentBytes {
 		h.frame = nil // do not hold on to the largest event there ever was
@@ -119,7 +163,7 @@ func (h *Hub) ingest(e *Entry) {
 func (h *Hub) channel(name string) *channel {
 	ch := h.index.channels[name]
 	if ch == nil {
-		ch = &channel{name: name, forgotten: h.forgotten}
+		ch = &channel{name: name, topic: topic{forgotten: h.forgotten}}
 		h.index.channels[name] = ch
 	}
 	return ch

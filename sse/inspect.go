@@ -16,6 +16,8 @@ type ChannelInfo struct {
 	// Last is the position of its newest event, with Seq zero if it never
 	// had one.
 	Last Position
+	// Ended is whether nothing can be published on it any more.
+	Ended bool
 }
 
 // KeptEvent is an event that a channel keeps for replay.
@@ -52,8 +54,9 @@ func (h *Hub) Channel(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
 	h.mu.Lock()
 	ch := h.index.channels[name]
 	if ch == nil {
+		seq, ended := h.ended.seqs[name]
 		h.mu.Unlock()
-		return ChannelInfo{}, nil, false
+		return ChannelInfo{Channel: name, Last: Position{h.epoch, seq}, Ended: ended}, nil, ended
 	}
 	info := h.describe(ch)
 	from := ch.kept(min(limit, h.options.HistoryCount), h.oldest()).from
@@ -82,12 +85,14 @@ func (h *Hub) Channel(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
 
 func (h *Hub) describe(ch *channel) ChannelInfo {
 	k := ch.kept(h.options.HistoryCount, h.oldest())
+	_, ended := h.ended.seqs[ch.name]
 	return ChannelInfo{
 		Channel:     ch.name,
 		Subscribers: h.index.count([]string{ch.name}),
 		Events:      k.events,
 		Bytes:       k.bytes,
 		Last:        Position{Epoch: h.epoch, Seq: k.last},
+		Ended:       ended,
 	}
 }
 

@@ -23,16 +23,24 @@ type batch struct {
 	events int
 	// closing is set when the stream is to end; the batch holds nothing.
 	closing CloseReason
+	// behind is set when the batch is to be had from pullBehind, which may
+	// block.
+	behind bool
+	// again is set when there may be more even if the batch is empty.
+	again   bool
 	scratch *[]byte
 }
 
 // release gives back what the batch borrowed.
 func (b *batch) release() {
-	if b.scratch != nil {
+	if b.scratch == nil {
+		return
+	}
+	if cap(b.bytes) <= 2*wideBytes { // do not hold on to the largest event there ever was
 		*b.scratch = b.bytes[:0]
 		scratches.Put(b.scratch)
-		*b = batch{}
 	}
+	*b = batch{}
 }
 
 var scratches = sync.Pool{New: func() any { return new(make([]byte, 0, batchBytes)) }}
@@ -41,13 +49,35 @@ var scratches = sync.Pool{New: func() any { return new(make([]byte, 0, batchByte
 // behind it. An empty batch means that it has everything and will be woken.
 // Only the subscriber's engine calls it, never concurrently.
 func (s *Subscriber) pull() batch {
-	head, closing := s.look()
+	head, end, closing := s.look()
 	if closing != "" {
 		return batch{closing: closing}
 	}
+	if end > s.told {
+		s.findEnds(head)
+	}
+	if b := s.pullEnds(s.position); len(b.bytes) > 0 {
+		return b
+	}
+	if b := s.pullEvents(head); b.some() {
+		return b
+	}
+	if b := s.pullEnds(head); len(b.bytes) > 0 {
+		return b
+	}
+	if s.over && len(s.ends) == 0 {
+		return batch{closing: CloseEnded}
+	}
+	return batch{}
+}
+
+// some reports whether there is anything to do about the batch.
+func (b *batch) some() bool { return len(b.bytes) > 0 || b.behind || b.again }
+
+func (s *Subscriber) pullEvents(head uint64) batch {
 	switch {
-	case len(s.unsure) > 0:
-		return s.reset(head)
+	case s.behind:
+		return batch{behind: true}
 	case len(s.work) > 1:
 		return s.pullMany(head)
 	}
@@ -63,7 +93,7 @@ func (s *Subscriber) pullRest(head uint64) batch {
 	ch := s.work[0]
 	r, first, hole := ch.history.after(s.after(ch))
 	if hole {
-		return s.reset(head)
+		return s.fallBehind()
 	}
 	end := r.search(head)
 	if first >= end {
@@ -78,7 +108,7 @@ func (s *Subscriber) pullRest(head uint64) batch {
 // under the same lock: an event up to it that the subscriber was not told of
 // yet can only be the newest, so what is read of its other channels up to the
 // head comes before it, and nothing is passed over.
-func (s *Subscriber) look() (head uint64, closing CloseReason) {
+func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	s.mu.Lock()
 	head = s.hub.head.Load()
 	s.pending = false
@@ -91,20 +121,20 @@ func (s *Subscriber) look() (head uint64, closing CloseReason) {
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
-	closing = s.closing
+	closing, end = s.closing, s.newestEnd
 	s.mu.Unlock()
 
-	if lost {
+	if lost && !s.behind {
 		s.hub.mu.Lock()
 		s.work = s.hub.news(s)
-		for i, m := range s.memberships {
-			if m.topic.forgotten > s.position {
-				s.unsure = append(s.unsure, s.cover[i])
+		for _, m := range s.memberships {
+			if m.topic.forgotten > max(s.position, m.floor) {
+				s.fallBehind() // there may have been more channels
 			}
 		}
 		s.hub.mu.Unlock()
 	}
-	return head, closing
+	return head, end, closing
 }
 
 // pullMany merges several channels in the order of the record.
@@ -112,7 +142,7 @@ func (s *Subscriber) pullMany(head uint64) batch {
 	cursors, hole := s.cursors(head)
 	switch {
 	case hole:
-		return s.reset(head)
+		return s.fallBehind()
 	case len(cursors) < 2:
 		s.keepWork(cursors)
 		return s.pullRest(head)
@@ -198,38 +228,13 @@ func (s *Subscriber) keepWork(left cursors) {
 	}
 }
 
-// reset gives up the channels of the current work of which events are gone,
-// tells the client, and makes it continue at the head on them.
-func (s *Subscriber) reset(head uint64) batch {
-	var resets []Reset
-	for _, item := range s.unsure {
-		resets = addReset(resets, item, ResetExpired)
-	}
-	s.unsure = nil
-	for _, ch := range s.work {
-		if _, _, hole := ch.history.after(s.after(ch)); hole {
-			resets = addReset(resets, s.item(ch), ResetExpired)
-		}
-	}
-	for _, ch := range s.work {
-		if hasReset(resets, s.item(ch)) {
-			s.skip(ch, head)
-		}
-	}
-	if len(resets) == len(s.cover) {
-		s.advance(head)
-	}
-	s.hub.countResets(resets)
-	return batch{bytes: s.resetFrame(resets)}
-}
-
 // settle moves the position to the head if nothing is pending, and returns
 // whether it moved: the client's cursor may follow.
 func (s *Subscriber) settle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	settled := s.hub.settled.Load()
-	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || settled <= s.position {
+	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.behind || settled <= s.position {
 		return false
 	}
 	s.advance(settled)

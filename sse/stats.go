@@ -10,14 +10,15 @@ type CloseReason string
 const (
 	CloseDrain   CloseReason = "drain"   // the hub stops
 	CloseExpired CloseReason = "expired" // the stream reached its greatest age
-	CloseBusy    CloseReason = "busy"    // the hub took no more streams
+	CloseBusy    CloseReason = "busy"    // the hub took no more streams, or could not read the record
+	CloseEnded   CloseReason = "ended"   // all of its channels have ended
 )
 
 // CloseClient is the reason of a stream that the hub did not end: the client
 // left, or the connection broke.
 const CloseClient CloseReason = "client"
 
-var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy}
+var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy, CloseEnded}
 
 // A ResetReason says why events are missing.
 type ResetReason string

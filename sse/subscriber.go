@@ -49,7 +49,9 @@ type SubscribeOptions struct {
 	// Start is where to begin. The zero value begins with the next event.
 	Start Start
 	// ReplayLimit is how many events a resume may replay; a client that
-	// missed more gets a reset. Zero is 10,000, negative is no limit.
+	// missed more gets a reset. Zero is 10,000, negative is no limit. A
+	// stream that falls further behind than memory reaches is treated as
+	// one that comes back.
 	ReplayLimit int
 	// Retry is the reconnection time told to the client, to which up to
 	// half of it is added at random. Zero is three seconds.
@@ -92,13 +94,21 @@ type Subscriber struct {
 	asked      []string // as the client named them
 	cover      []string // the fewest that stand for the same
 	retry      time.Duration
+	// replayLimit is how many events may be missed and replayed.
+	replayLimit int
 
 	// Position state, the engine's alone.
 	position uint64
 	floors   map[*channel]uint64 // channels that continue later than position
 	work     []*channel          // may hold events after position
-	unsure   []string            // patterns of which channels were forgotten since position
+	behind   bool                // memory does not have what comes after position
+	checked  bool                // the record has it, and not more than one replay may hold
+	earliest bool                // is to begin with the earliest that is kept
 	opening  opening
+
+	ends []Ended // channels of whose end the client is to be told
+	told uint64  // up to which seq ends were looked for
+	over bool    // all channels have ended
 
 	memberships []membership // guarded by Hub.mu
 	counted     uint64       // index.counts when it was last counted; guarded by Hub.mu
@@ -109,6 +119,8 @@ type Subscriber struct {
 	dirty   []*channel // told to have news since the last look
 	lost    bool       // more had news than dirty holds
 	closing CloseReason
+	// newestEnd is the seq at which one of the channels ended last.
+	newestEnd uint64
 }
 
 // An opening is what the first frame of a stream tells.
@@ -121,7 +133,9 @@ type opening struct {
 // channels. The context bounds the wait for a hub that is starting.
 //
 // Errors: one that matches [ErrChannel] if a name or pattern is malformed;
-// [ErrDraining]; [ErrClosed]; the context's.
+// [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
+// subscriber missed nothing of them; one of the broker if it has to be asked
+// for what was missed, and cannot answer; the context's.
 func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
 	if len(options.Channels) == 0 {
 		return nil, fmt.Errorf("%w: none was named", ErrChannel)
@@ -140,30 +154,38 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		asked:      slices.Clone(options.Channels),
 		cover:      cover(options.Channels),
 		retry:      jitter(options.Retry, DefaultRetry),
+
+		replayLimit: replayLimit(options.ReplayLimit),
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.draining {
-		return nil, ErrDraining
+	if err := h.join(s); err != nil {
+		return nil, err
 	}
-	h.join(s)
-	h.begin(s, options.Start, options.ReplayLimit)
+	if err := h.begin(ctx, s, options.Start); err != nil {
+		s.Leave()
+		return nil, err
+	}
 	return s, nil
 }
 
 // join puts the subscriber into the index.
-func (h *Hub) join(s *Subscriber) {
+func (h *Hub) join(s *Subscriber) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		return ErrDraining
+	}
 	h.subscribers[s] = struct{}{}
 	s.memberships = make([]membership, 0, len(s.cover))
 	for _, name := range s.cover {
 		if prefix, isPattern := strings.CutSuffix(name, "*"); isPattern {
-			h.index.pattern(prefix).add(s)
+			h.index.pattern(prefix, h.forgotten).add(s)
 			continue
 		}
 		ch := h.channel(name)
 		h.revive(ch)
 		ch.add(s)
 	}
+	return nil
 }
 
 // Leave takes the subscriber out of its hub. It may be called again.
