@@ -169,7 +169,7 @@ func (a *App) hub(name string) (*liveHub, error) {
 			return nil, fmt.Errorf("there is no hub %q: configure it with the global option `sse %s`, or use one of: %s",
 				name, name, strings.Join(known, ", "))
 		}
-		config = &Hub{broker: MemoryBroker{}}
+		config = a.config(name)
 	}
 	live, err := acquireHub(name, config, a.log)
 	if err != nil {
@@ -206,7 +206,9 @@ func (h handler) Handle(ctx context.Context, _ caddy.Event) error {
 // another app cannot start, must change nothing.
 func (a *App) started(context.Context) {
 	for _, live := range a.live() {
-		live.SetOptions(a.config(live.name).options(a.log))
+		config := a.config(live.name)
+		config.broker.Apply(live.broker, a.log)
+		live.SetOptions(config.options(a.log))
 	}
 }
 
@@ -258,7 +260,7 @@ func (a *App) config(name string) *Hub {
 	if config, ok := a.Hubs[name]; ok {
 		return config
 	}
-	return new(Hub)
+	return &Hub{broker: MemoryBroker{}}
 }
 
 // Start does nothing: hubs run from the moment they are opened, and take on the

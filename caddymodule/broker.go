@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"log/slog"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -18,8 +20,12 @@ type Broker interface {
 	// give a hub the same identity share the live hub over a reload,
 	// whatever else they say.
 	Identity() string
-	// Open opens the record. The hub closes it.
-	Open() (sse.Broker, error)
+	// Open opens the record, which logs there until Apply says otherwise. It
+	// is closed when no configuration has a hub on it any more.
+	Open(log *slog.Logger) (sse.Broker, error)
+	// Apply gives the settings of this configuration to a live record, which
+	// it or an earlier configuration of the same identity opened.
+	Apply(record sse.Broker, log *slog.Logger)
 }
 
 // MemoryBroker keeps a hub's record in the process. Events survive reloads of
@@ -39,7 +45,10 @@ func (MemoryBroker) CaddyModule() caddy.ModuleInfo {
 func (MemoryBroker) Identity() string { return "memory" }
 
 // Open implements [Broker].
-func (MemoryBroker) Open() (sse.Broker, error) { return sse.NewMemoryBroker(), nil }
+func (MemoryBroker) Open(*slog.Logger) (sse.Broker, error) { return sse.NewMemoryBroker(), nil }
+
+// Apply implements [Broker]. There is nothing to set.
+func (MemoryBroker) Apply(sse.Broker, *slog.Logger) {}
 
 // UnmarshalCaddyfile sets up the broker from Caddyfile tokens. Syntax:
 //

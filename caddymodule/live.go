@@ -38,7 +38,7 @@ type liveHub struct {
 func acquireHub(name string, config *Hub, log *slog.Logger) (*liveHub, error) {
 	key := hubKey{name, config.broker.Identity()}
 	value, _, err := hubs.LoadOrNew(key, func() (caddy.Destructor, error) {
-		broker, err := config.broker.Open()
+		broker, err := config.broker.Open(log)
 		if err != nil {
 			return nil, err
 		}

@@ -88,6 +88,7 @@ type channelJSON struct {
 	Events      int          `json:"events"`
 	Bytes       int          `json:"bytes"`
 	Last        sse.Position `json:"last"`
+	Ended       bool         `json:"ended,omitempty"`
 }
 
 type eventJSON struct {

@@ -193,7 +193,11 @@ func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
-	if err != nil {
+	switch {
+	case errors.Is(err, sse.ErrEnded):
+		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
+		return nil
+	case err != nil:
 		return s.turnAway(w, err)
 	}
 	switch s.route.add(subscriber, s.Limits.Connections) {
