@@ -16,6 +16,7 @@ const (
 	LiveAge      = liveAge
 	IdleShare    = idleShare
 	FlushBytes   = flushBytes
+	WarmEvents   = warmEvents
 )
 
 // Pull gives what the subscriber's engine would write next. The bytes are the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -166,7 +167,7 @@ func summary(t testing.TB, stream []byte) []string {
 		switch {
 		case b.is("hub:open"), b.is("hub:reset"):
 			words = append(words, fmt.Sprintf("%s@%d %s", b.msg.Event, b.id.Seq, b.state(t)))
-		case b.is("hub:close"):
+		case b.is("hub:close"), b.is("hub:end"):
 			words = append(words, b.msg.Event+" "+b.msg.Data)
 		case b.is(""):
 			words = append(words, fmt.Sprintf("keepalive@%d", b.id.Seq))
@@ -199,7 +200,7 @@ func pending(t testing.TB, s *sse.Subscriber) (stream []byte) {
 		}
 		got := 0
 		for _, b := range blocks(t, frames) {
-			if !b.is("hub:reset") {
+			if !strings.HasPrefix(b.msg.Event, "hub:") {
 				got++
 			}
 		}
