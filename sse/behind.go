@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 )
@@ -35,13 +36,13 @@ func (s *Subscriber) pullBehind(ctx context.Context) batch {
 			return s.resetBehind(s.hub.limitResets)
 		}
 		if err != nil {
-			return s.failBehind(err)
+			return s.failBehind(ctx, err)
 		}
 		s.checked = true
 	}
 	page, err := s.readPage(ctx)
 	if err != nil {
-		return s.failBehind(err)
+		return s.failBehind(ctx, err)
 	}
 	b := s.encodePage(page)
 	s.catchUp()
@@ -50,9 +51,12 @@ func (s *Subscriber) pullBehind(ctx context.Context) batch {
 
 // failBehind handles an error of the record: what is gone is reset; from one
 // that cannot be read now, the client is sent away for a while.
-func (s *Subscriber) failBehind(err error) batch {
-	if !errors.Is(err, ErrGone) {
-		return batch{closing: CloseBusy}
+func (s *Subscriber) failBehind(ctx context.Context, err error) batch {
+	switch {
+	case ctx.Err() != nil:
+		return batch{closing: CloseClient}
+	case !errors.Is(err, ErrGone):
+		return batch{closing: cmp.Or(s.closed(), CloseBusy)}
 	}
 	return s.resetBehind(func(s *Subscriber) []Reset { return s.hub.gaps(s, evictedFrom) })
 }

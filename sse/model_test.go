@@ -22,9 +22,10 @@ type world struct {
 	seed    uint64
 	hub     *sse.Hub
 	names   []string
-	keepAll bool // nothing is evicted, so nobody may be reset
-	bursts  int  // events that are published together
-	chaos   bool // evict everything now and then
+	keepAll bool             // nothing is evicted, so nobody may be reset
+	bursts  int              // events that are published together
+	chaos   bool             // evict everything now and then
+	trim    func(seq uint64) // gives up a part of the record; may be nil
 
 	issued atomic.Uint64 // no event beyond it was published so far
 	over   chan struct{} // closed when the last one was published
@@ -102,6 +103,9 @@ func (w *world) shake() {
 		w.await(w.issued.Load() + uint64(1+r.IntN(200)))
 		yield(r, 50)
 		w.hub.EvictAll()
+		if w.trim != nil && r.IntN(4) == 0 {
+			w.trim(w.issued.Load() - uint64(r.IntN(300)))
+		}
 	}
 }
 
@@ -398,22 +402,30 @@ func TestModel(t *testing.T) {
 		bursts  int
 		keepAll bool
 		chaos   bool
+		broker  sse.Broker
 	}{
-		{"one channel, all kept", sse.Options{}, 1, 3, true, false},
-		{"few channels, all kept", sse.Options{}, 5, 3, true, false},
-		{"many channels, all kept", sse.Options{}, 90, 80, true, false},
-		{"few channels, evicted", sse.Options{HistoryCount: 1, Memory: 40 << 10}, 5, 5, false, true},
-		{"many channels, evicted", sse.Options{HistoryCount: 3, Memory: 200 << 10}, 90, 80, false, true},
-		{"many channels, forgotten", sse.Options{HistoryCount: 1, Memory: 20 << 10}, 90, 80, false, true},
+		{"one channel, all kept", sse.Options{}, 1, 3, true, false, sse.NewMemoryBroker()},
+		{"few channels, all kept", sse.Options{}, 5, 3, true, false, sse.NewMemoryBroker()},
+		{"many channels, all kept", sse.Options{}, 90, 80, true, false, sse.NewMemoryBroker()},
+		{"few channels, evicted", sse.Options{HistoryCount: 1, Memory: 40 << 10}, 5, 5, false, true, sse.NewMemoryBroker()},
+		{"many channels, evicted", sse.Options{HistoryCount: 3, Memory: 200 << 10}, 90, 80, false, true, sse.NewMemoryBroker()},
+		{"many channels, forgotten", sse.Options{HistoryCount: 1, Memory: 20 << 10}, 90, 80, false, true, sse.NewMemoryBroker()},
+		{"few channels, evicted, recorded", sse.Options{Memory: 40 << 10}, 5, 5, true, true, newKeeper()},
+		{"many channels, evicted, recorded", sse.Options{Memory: 200 << 10}, 90, 80, true, true, newKeeper()},
+		{"many channels, forgotten, recorded", sse.Options{Memory: 20 << 10}, 90, 80, true, true, newKeeper()},
+		{"many channels, forgotten, trimmed", sse.Options{Memory: 20 << 10}, 90, 80, false, true, newKeeper()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			w := &world{
 				t: t, seed: rand.Uint64(),
-				hub: newHub(t, tc.options), keepAll: tc.keepAll, bursts: tc.bursts, chaos: tc.chaos,
+				hub: newHubOn(t, tc.broker, tc.options), keepAll: tc.keepAll, bursts: tc.bursts, chaos: tc.chaos,
 				over: make(chan struct{}), record: make(map[uint64]sse.Event),
 			}
 			w.moved = sync.NewCond(&w.mu)
+			if k, ok := tc.broker.(*keeper); ok && !tc.keepAll {
+				w.trim = k.trim
+			}
 			for i := range tc.names {
 				w.names = append(w.names, fmt.Sprintf("%c%c%d", 'a'+rune(i%3), 'a'+rune(i%5), i))
 			}
