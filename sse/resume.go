@@ -224,8 +224,8 @@ func (h *Hub) replay(s *Subscriber) {
 		if hasReset(s.opening.resets, s.item(ch)) {
 			continue
 		}
-		if seq := from(ch); seq > s.after(ch) {
-			s.skip(ch, seq) // only for one who begins with the earliest
+		if seq := from(ch); s.earliest && seq > s.after(ch) {
+			s.skip(ch, seq)
 		}
 		missed += ch.countAfter(s.after(ch))
 		owed = append(owed, ch)
