@@ -1,0 +1,167 @@
+package boltbroker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// Options are a broker's settings. The zero value is ready for use.
+//
+// Each of the bounds may be exceeded by a sixteenth, and for as long as giving
+// up the oldest entries takes, which happens in the background.
+type Options struct {
+	// MaxEvents is how many events are kept, of all channels together. Zero
+	// or less is 1,000,000.
+	MaxEvents int
+	// MaxAge is for how long events are kept. Zero or less is 24 hours.
+	MaxAge time.Duration
+	// MaxBytes bounds the bytes of all kept events together, as stored. The
+	// file is some tenths larger. Zero or less is 1 GiB.
+	MaxBytes int64
+	// Logger is told what an operator should know. Nil is silent.
+	Logger *slog.Logger
+}
+
+// Defaults of [Options].
+const (
+	DefaultMaxEvents = 1_000_000
+	DefaultMaxAge    = 24 * time.Hour
+	DefaultMaxBytes  = 1 << 30
+)
+
+func (o Options) withDefaults() Options {
+	o.MaxEvents = cmp.Or(max(o.MaxEvents, 0), DefaultMaxEvents)
+	o.MaxAge = cmp.Or(max(o.MaxAge, 0), DefaultMaxAge)
+	o.MaxBytes = cmp.Or(max(o.MaxBytes, 0), DefaultMaxBytes)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Names of the buckets and of the keys in meta.
+var (
+	bucketMeta   = []byte("meta")
+	bucketRecord = []byte("record")
+	bucketIDs    = []byte("ids")
+
+	keyFormat = []byte("format")
+	keyEpoch  = []byte("epoch")
+	keyHead   = []byte("head")
+	keyProbe  = []byte("probe")
+)
+
+// A Broker keeps a record in a file. It implements [sse.Broker]. Create it with
+// [Open].
+type Broker struct {
+	db       *bbolt.DB
+	path     string
+	epoch    string
+	requests chan *request
+	trimming chan struct{} // wakes the goroutine that trims
+	closing  chan struct{} // closed by Close
+	running  sync.WaitGroup
+	// verdict lets a test falsify what a commit reports.
+	verdict func(error) error
+
+	mu      sync.Mutex // guards what follows, and serialises deliver
+	options Options
+	ledger  *sse.Ledger
+	index   index
+	oldest  uint64    // everything behind it is kept
+	since   time.Time // time of the oldest entry
+	bytes   int64     // of all entries
+	tails   map[*tail]struct{}
+	failure error // why nothing can be written now
+	closed  bool
+}
+
+type tail struct{ deliver func([]sse.Entry) }
+
+// SetOptions changes the settings of an open broker. What they do not keep is
+// given up soon.
+func (b *Broker) SetOptions(options Options) {
+	b.mu.Lock()
+	b.options = options.withDefaults()
+	b.mu.Unlock()
+	b.wakeTrimming()
+}
+
+// State implements [sse.Broker].
+func (b *Broker) State(context.Context) (sse.State, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return sse.State{}, sse.ErrClosed
+	}
+	return sse.State{
+		Oldest: sse.Position{Epoch: b.epoch, Seq: b.oldest},
+		Newest: b.ledger.Head(),
+		Ended:  b.ledger.Ended(),
+	}, nil
+}
+
+// Health implements [sse.Broker].
+func (b *Broker) Health() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return sse.ErrClosed
+	}
+	return b.failure
+}
+
+// Close implements [sse.Broker]. It waits for a commit that is under way, and
+// for tails to end. Its error is that of closing the file, in which case all
+// that was acknowledged is in it all the same.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	close(b.closing)
+	b.mu.Unlock()
+	b.running.Wait()
+	return b.db.Close()
+}
+
+// view runs a reading transaction.
+func (b *Broker) view(read func(*bbolt.Tx) error) error {
+	return b.guard(func() error { return b.db.View(read) })
+}
+
+// update runs a writing transaction. If it returns an error, the next update
+// does away with what may have been written.
+func (b *Broker) update(write func(*bbolt.Tx) error) error {
+	err := b.guard(func() error { return b.db.Update(write) })
+	if b.verdict != nil {
+		err = b.verdict(err)
+	}
+	return err
+}
+
+// guard turns the panics of bbolt into errors. It has them for what it holds to
+// be impossible, and reading beyond the end of a file that something else cut
+// short is a fault of the memory.
+func (b *Broker) guard(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s was damaged while it was open: %v", b.path, p)
+		}
+	}()
+	return do()
+}
+
+var _ sse.Broker = (*Broker)(nil)

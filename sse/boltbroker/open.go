@@ -1,0 +1,184 @@
+package boltbroker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+const (
+	// lockTimeout is how long Open waits for somebody else to close the file,
+	// as a former process may be about to.
+	lockTimeout = 2 * time.Second
+	fileMode    = 0o600
+	dirMode     = 0o700
+)
+
+// What the file says of itself.
+const (
+	formatName    = "caddy-sse record "
+	formatVersion = '1'
+)
+
+// Why a file cannot be opened. Each is wrapped with the name of the file and
+// what to do.
+var (
+	errEmpty   = errors.New("it is empty")
+	errForeign = errors.New("it is not a record of this program")
+	errNewer   = errors.New("it was written by a newer version of this program")
+)
+
+// Open opens the record in a file, and creates the file, and its directory, if
+// there is none. It reads the whole file, which takes about a second a gigabyte.
+//
+// The errors name the file and say what to do: it is locked by somebody else;
+// it is not a record, or that of a newer version; it is damaged. A file that is
+// there is never overwritten or begun anew. The caller closes the broker.
+func Open(path string, options Options) (*Broker, error) {
+	if err := ensure(path); err != nil {
+		return nil, fmt.Errorf("create the record %s: %w", path, err)
+	}
+	if locked(path) {
+		return nil, fmt.Errorf("the record %s is locked: another process, or another hub of this one, has it open; stop that, or name another file", path)
+	}
+	if _, err := load(path); err != nil { // before bbolt, which trusts what it opens
+		return nil, explain(path, err)
+	}
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		return nil, fmt.Errorf("open the record %s: %w", path, err)
+	}
+	found, err := load(path) // again, now that nobody else can write to it
+	if err != nil {
+		return nil, errors.Join(explain(path, err), db.Close())
+	}
+	b := newBroker(path, db, found, options)
+	b.running.Go(b.commits)
+	b.running.Go(b.trims)
+	b.wakeTrimming()
+	return b, nil
+}
+
+func newBroker(path string, db *bbolt.DB, found *contents, options Options) *Broker {
+	head := sse.Position{Epoch: found.epoch, Seq: found.head}
+	b := &Broker{
+		db: db, path: path, epoch: found.epoch,
+		requests: make(chan *request),
+		trimming: make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		options:  options.withDefaults(),
+		ledger:   sse.NewLedger(head, found.newest),
+		index:    found.index,
+		oldest:   found.oldest,
+		since:    found.since,
+		bytes:    found.bytes,
+		tails:    make(map[*tail]struct{}),
+	}
+	for i := range found.ends {
+		b.ledger.RestoreEnds(&found.ends[i])
+	}
+	for _, r := range found.repeats {
+		b.ledger.Restore(r)
+	}
+	return b
+}
+
+// locked reports whether somebody else has the file open. A reader of bbolt
+// waits for the writer, and looks at nothing but the meta pages.
+func locked(path string) bool {
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err == nil {
+		_ = db.Close() // only read
+	}
+	return errors.Is(err, bolterrors.ErrTimeout)
+}
+
+// explain says which file cannot be opened, and what to do.
+func explain(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open the record %s: %w", path, err)
+	case errors.Is(err, errEmpty):
+		return fmt.Errorf("the record %s cannot be opened: %w; remove it to begin a new record", path, err)
+	case errors.Is(err, errForeign):
+		return fmt.Errorf("the record %s cannot be opened: %w; name another file", path, err)
+	case errors.Is(err, errNewer):
+		return fmt.Errorf("the record %s cannot be opened: %w; install that version again, or name another file", path, err)
+	}
+	return fmt.Errorf("the record %s is damaged: %w; restore it from a backup, or move it away to begin a new record, upon which every subscriber is told that events are missing", path, err)
+}
+
+// ensure creates the file if there is none. It comes into being as a whole, so
+// that a crash leaves no half of a record, and never in the place of a file
+// that somebody else creates at the same time.
+func ensure(path string) error {
+	_, err := os.Stat(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return err
+	}
+	temporary, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	name := temporary.Name()
+	defer func() { _ = os.Remove(name) }()
+	if err := errors.Join(temporary.Close(), create(name)); err != nil {
+		return err
+	}
+	if err := os.Link(name, path); errors.Is(err, fs.ErrExist) {
+		return nil // somebody else was first
+	} else if err != nil {
+		err = os.Rename(name, path) // a file system without links
+		if err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+// create makes an empty record of an empty file.
+func create(path string) error {
+	db, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketRecord, bucketIDs} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return errors.Join(
+			putMeta(tx, keyFormat, append([]byte(formatName), formatVersion)),
+			putMeta(tx, keyEpoch, []byte(sse.NewEpoch())),
+			putMeta(tx, keyHead, appendHead(nil, 0, time.Unix(0, 0))),
+		)
+	})
+	return errors.Join(err, db.Close())
+}
+
+// syncDir makes the name of a new file as durable as the file. Windows has no
+// such thing.
+func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
