@@ -3,7 +3,6 @@ package sse
 import (
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -49,9 +48,8 @@ type Ledger struct {
 	order           []repeat // oldest first; those before expired are gone
 	expired         int
 	drafted         int // how many of order are not committed
-	ended           map[string]uint64
-	endings         []Ended // in order; holds some that were forgotten
-	draftedEnds     int     // how many of endings are not committed
+	ended           ends
+	draftedEnds     int // how many of ended are not committed
 }
 
 type repeat struct {
@@ -66,7 +64,7 @@ func NewLedger(head Position, at time.Time) *Ledger {
 	return &Ledger{
 		head: head, committed: head, time: at,
 		repeats: make(map[IDKey]uint64),
-		ended:   make(map[string]uint64),
+		ended:   newEnds(),
 	}
 }
 
@@ -80,24 +78,17 @@ func (l *Ledger) Restore(r Repeat) {
 // RestoreEnds makes the ledger know again which channels an entry ended.
 // Entries are given in order.
 func (l *Ledger) RestoreEnds(e *Entry) {
-	l.end(e.Event.Channels, e.Position.Seq)
-	l.draftedEnds = 0
-	l.trimEnds()
+	for _, name := range e.Event.Channels {
+		l.ended.add(name, e.Position.Seq)
+	}
+	l.ended.trim(0)
 }
 
 // Head returns the position of the newest entry that is committed.
 func (l *Ledger) Head() Position { return l.committed }
 
 // Ended returns the channels that have ended, in order.
-func (l *Ledger) Ended() []Ended {
-	known := make([]Ended, 0, len(l.ended))
-	for _, e := range l.endings {
-		if l.ended[e.Channel] == e.Seq {
-			known = append(known, e)
-		}
-	}
-	return known
-}
+func (l *Ledger) Ended() []Ended { return l.ended.list() }
 
 // Draft orders the events of one publish: it returns the entries that are to be
 // appended to the record, without those that are repeats, and a position for
@@ -130,7 +121,10 @@ func (l *Ledger) Draft(events []Event, now time.Time) ([]Entry, []Position, erro
 		positions[i] = l.head
 		entries = append(entries, Entry{Position: l.head, Time: now, Event: e})
 		if e.End != EndNone {
-			l.end(e.Channels, l.head.Seq)
+			for _, name := range e.Channels {
+				l.ended.add(name, l.head.Seq)
+			}
+			l.draftedEnds += len(e.Channels)
 		}
 	}
 	return entries, positions, nil
@@ -155,7 +149,7 @@ func (l *Ledger) check(events []Event) ([]IDKey, error) {
 			fresh[keys[i]] = true
 		}
 		for _, name := range e.Channels {
-			if seq, ended := l.ended[name]; ended {
+			if seq, ended := l.ended.seqs[name]; ended {
 				return nil, &EndedError{Index: i, Channel: name, At: Position{l.head.Epoch, seq}}
 			}
 			if _, ends := ending[name]; ends {
@@ -177,19 +171,11 @@ func (l *Ledger) check(events []Event) ([]IDKey, error) {
 	return keys, nil
 }
 
-func (l *Ledger) end(channels []string, seq uint64) {
-	for _, name := range channels {
-		l.ended[name] = seq
-		l.endings = append(l.endings, Ended{name, seq})
-		l.draftedEnds++
-	}
-}
-
 // Commit makes the drafts since the last one final.
 func (l *Ledger) Commit() {
 	l.committed = l.head
 	l.drafted, l.draftedEnds = 0, 0
-	l.trimEnds()
+	l.ended.trim(0)
 }
 
 // Rollback forgets the drafts since the last Commit.
@@ -200,11 +186,8 @@ func (l *Ledger) Rollback() {
 		delete(l.repeats, r.key)
 	}
 	l.order, l.drafted = l.order[:keep], 0
-	keep = len(l.endings) - l.draftedEnds
-	for _, e := range l.endings[keep:] {
-		delete(l.ended, e.Channel)
-	}
-	l.endings, l.draftedEnds = l.endings[:keep], 0
+	l.ended.undo(l.draftedEnds)
+	l.draftedEnds = 0
 }
 
 // Forget tells that the record no longer keeps an entry. If it ended channels,
@@ -214,27 +197,9 @@ func (l *Ledger) Forget(e *Entry) {
 		return
 	}
 	for _, name := range e.Event.Channels {
-		if l.ended[name] == e.Position.Seq {
-			delete(l.ended, name)
-		}
+		l.ended.drop(name, e.Position.Seq)
 	}
-	l.trimEnds()
-}
-
-// trimEnds forgets the channels that ended first, if there are too many.
-func (l *Ledger) trimEnds() {
-	gone := 0
-	for gone < len(l.endings)-l.draftedEnds {
-		e := l.endings[gone]
-		if known := l.ended[e.Channel] == e.Seq; known {
-			if len(l.ended) <= MaxEnded {
-				break
-			}
-			delete(l.ended, e.Channel)
-		}
-		gone++
-	}
-	l.endings = slices.Delete(l.endings, 0, gone)
+	l.ended.trim(l.draftedEnds)
 }
 
 // expire forgets the IDs that are too old.
