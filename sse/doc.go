@@ -18,6 +18,13 @@
 // reason; it never sees a silent gap. An event is encoded once, and the same
 // bytes are sent to everybody.
 //
+// # Keeping
+//
+// The record belongs to a [Broker]. [MemoryBroker] keeps nothing: what can be
+// replayed is what the hub has in memory. A broker that keeps entries, such as
+// that of package boltbroker, is read for what memory no longer has, one page
+// at a time as the client reads, until memory takes over.
+//
 // # Ordering
 //
 // Positions are dense and totally ordered within an epoch, one life of the
