@@ -78,7 +78,8 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision opens the configured hubs, or takes over those that are live.
+// Provision takes over the configured hubs that are live, and prepares the
+// others.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Slogger()
@@ -151,8 +152,8 @@ func (c *Hub) drain() time.Duration {
 	return max(time.Duration(c.Drain), 0)
 }
 
-// hub returns the live hub of that name, on which the app holds a reference
-// until its Cleanup.
+// hub returns the hub of that name, on which the app holds a reference until its
+// Cleanup. It is open when the app has started.
 func (a *App) hub(name string) (*liveHub, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,9 +172,9 @@ func (a *App) hub(name string) (*liveHub, error) {
 		}
 		config = a.config(name)
 	}
-	live, err := acquireHub(name, config, a.log)
+	live, err := acquireHub(name, config)
 	if err != nil {
-		return nil, fmt.Errorf("open hub %s: %w", name, err)
+		return nil, err
 	}
 	a.held[name] = live
 	return live, nil
@@ -249,11 +250,16 @@ func (a *App) boundShutdown() {
 	}
 }
 
-// live returns the hubs that the app holds, sorted by name.
-func (a *App) live() []*liveHub {
+// all returns the hubs that the app holds, sorted by name.
+func (a *App) all() []*liveHub {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.SortedFunc(maps.Values(a.held), func(a, b *liveHub) int { return strings.Compare(a.name, b.name) })
+}
+
+// live returns those of them that are open.
+func (a *App) live() []*liveHub {
+	return slices.DeleteFunc(a.all(), func(l *liveHub) bool { return !l.isOpen() })
 }
 
 func (a *App) config(name string) *Hub {
@@ -263,9 +269,16 @@ func (a *App) config(name string) *Hub {
 	return &Hub{broker: MemoryBroker{}}
 }
 
-// Start does nothing: hubs run from the moment they are opened, and take on the
+// Start opens the hubs that no earlier configuration had. They take on the
 // settings when everything has started.
-func (a *App) Start() error { return nil }
+func (a *App) Start() error {
+	for _, live := range a.all() {
+		if err := live.open(a.config(live.name), a.log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Stop does nothing: hubs end when the last configuration that holds them is
 // cleaned up, which may be never if they go on in the next one.

@@ -1,12 +1,16 @@
 package caddymodule_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/internal/caddytest"
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
@@ -148,4 +152,35 @@ func TestRecordRefused(t *testing.T) {
 	l.publish("news", "too")
 	s, _ := l.open("?channel=news&since=earliest")
 	expectData(t, s, "kept", "too")
+}
+
+// TestValidate holds that `caddy validate` neither creates a record nor fails
+// because the Caddy that runs has it open.
+func TestValidate(t *testing.T) {
+	option, path := bolt(t, "")
+	l := newLab(t)
+	const route = "sse /events {\n allow *\n }"
+	validate := func() {
+		t.Helper()
+		config, err := caddytest.Adapt(l.caddyfile(option, route))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var parsed caddy.Config
+		if err := json.Unmarshal(config, &parsed); err != nil {
+			t.Fatal(err)
+		}
+		if err := caddy.Validate(&parsed); err != nil {
+			t.Errorf("validate: %v", err)
+		}
+	}
+	validate()
+	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
+		t.Errorf("validating created the record's directory: %v", err)
+	}
+	l.load(option, route)
+	l.publish("news", "kept")
+	validate()
+	s, _ := l.open("?channel=news&since=earliest")
+	expectData(t, s, "kept")
 }

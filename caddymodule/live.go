@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -25,28 +26,26 @@ var (
 // hub.
 type hubKey struct{ name, broker string }
 
-// A liveHub is a hub with its broker.
+// A liveHub is a hub with its broker. It is opened when the first configuration
+// that has it starts, not when that is provisioned: `caddy validate` provisions
+// a configuration too, and must neither create a file nor fail because the
+// Caddy that runs has it open.
 type liveHub struct {
-	*sse.Hub
-	name   string
-	key    hubKey
-	broker sse.Broker
+	*sse.Hub // once it is opened
+	name     string
+	key      hubKey
+	broker   sse.Broker
+	opening  sync.Mutex
+	opened   chan struct{} // closed when the hub can be used
+	gone     chan struct{} // closed when no configuration has it any more
 }
 
-// acquireHub returns the live hub of that identity, which it opens if needed.
-// The caller owes the pool a Delete.
-func acquireHub(name string, config *Hub, log *slog.Logger) (*liveHub, error) {
+// acquireHub returns the live hub of that identity. The caller owes the pool a
+// Delete.
+func acquireHub(name string, config *Hub) (*liveHub, error) {
 	key := hubKey{name, config.broker.Identity()}
 	value, _, err := hubs.LoadOrNew(key, func() (caddy.Destructor, error) {
-		broker, err := config.broker.Open(log)
-		if err != nil {
-			return nil, err
-		}
-		hub, err := sse.NewHub(context.Background(), broker, config.options(log))
-		if err != nil {
-			return nil, errors.Join(err, broker.Close())
-		}
-		return &liveHub{Hub: hub, name: name, key: key, broker: broker}, nil
+		return &liveHub{name: name, key: key, opened: make(chan struct{}), gone: make(chan struct{})}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -54,17 +53,65 @@ func acquireHub(name string, config *Hub, log *slog.Logger) (*liveHub, error) {
 	return value.(*liveHub), nil
 }
 
+// open opens the hub, unless an earlier configuration has.
+func (l *liveHub) open(config *Hub, log *slog.Logger) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	if l.isOpen() {
+		return nil
+	}
+	broker, err := config.broker.Open(log)
+	if err != nil {
+		return fmt.Errorf("open hub %s: %w", l.name, err)
+	}
+	hub, err := sse.NewHub(context.Background(), broker, config.options(log))
+	if err != nil {
+		return fmt.Errorf("open hub %s: %w", l.name, errors.Join(err, broker.Close()))
+	}
+	l.Hub, l.broker = hub, broker
+	close(l.opened)
+	return nil
+}
+
+func (l *liveHub) isOpen() bool {
+	select {
+	case <-l.opened:
+		return true
+	default:
+		return false
+	}
+}
+
+// await returns when the hub can be used. Caddy's apps start in no certain
+// order, so a request may come first.
+func (l *liveHub) await(ctx context.Context) error {
+	select {
+	case <-l.opened:
+		return nil
+	case <-l.gone:
+		return sse.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Destruct implements caddy.Destructor: no configuration uses the hub any more.
 func (l *liveHub) Destruct() error {
+	close(l.gone)
+	if !l.isOpen() {
+		return nil
+	}
 	l.Close()
 	return l.broker.Close()
 }
 
-// liveHubs returns all hubs of the process, sorted by name.
+// liveHubs returns all hubs of the process that are open, sorted by name.
 func liveHubs() []*liveHub {
 	var found []*liveHub
 	hubs.Range(func(_, value any) bool {
-		found = append(found, value.(*liveHub))
+		if live := value.(*liveHub); live.isOpen() {
+			found = append(found, live)
+		}
 		return true
 	})
 	slices.SortFunc(found, func(a, b *liveHub) int { return strings.Compare(a.name, b.name) })

@@ -192,6 +192,9 @@ func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	if err := s.hub.await(r.Context()); err != nil {
+		return s.turnAway(w, err)
+	}
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	switch {
 	case errors.Is(err, sse.ErrEnded):
@@ -247,7 +250,9 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 
 // turnAway answers a client for whom there is no room.
 func (s *Subscribe) turnAway(w http.ResponseWriter, reason error) error {
-	s.hub.CountRefusal()
+	if s.hub.isOpen() {
+		s.hub.CountRefusal()
+	}
 	if s.Overload == overload503 {
 		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10")
 	}
