@@ -148,7 +148,7 @@ func brokerCases() []brokerCase {
 		{name: "TailGone", rule: "Tail fails with ErrGone behind positions that are not kept, of another epoch, or that never were", run: tailGone},
 		{name: "TailLive", rule: "entries reach every tail in order and without a hole while several publish, in this process before Publish returns", run: tailLive},
 		{name: "TailCancelled", rule: "Tail ends with its context; deliver is never called concurrently, nor after Tail has returned", run: tailCancelled},
-		{name: "TailClosed", rule: "Close ends every Tail; deliver is not called any more when Close has returned", run: tailClosed},
+		{name: "TailClosed", rule: "Close ends every Tail; deliver is not called any more when Close has returned, the first or another", run: tailClosed},
 
 		{name: "ReadEdges", rule: "zero stands before the oldest entry, the newest has nothing behind it; other epochs and what never was give ErrGone", run: readEdges},
 		{name: "ReadPages", rule: "pages hold about as many bytes as asked for, lead on behind Through, and end at the newest entry", run: readPages},
@@ -171,6 +171,7 @@ func brokerCases() []brokerCase {
 
 		{name: "Closed", rule: "after Close everything fails with ErrClosed; Close may be called again, and at once", run: closed},
 		{name: "CloseWhilePublishing", rule: "a publish that Close overtakes fails with ErrClosed and keeps nothing, or succeeds and is kept", run: closeWhilePublishing},
+		{name: "CloseWhileReading", rule: "whoever reads, counts or tails when Close overtakes it succeeds, or is told ErrClosed", run: closeWhileReading},
 		{name: "Killed", rule: "what was acknowledged survives a kill at its position; all else is whole or absent; repeats by ID are safe", needs: KeepsAfterKill, run: killed},
 	}
 }
