@@ -55,7 +55,7 @@ type Ledger struct {
 type repeat struct {
 	key IDKey
 	seq uint64
-	at  int64 // Unix time in nanoseconds
+	at  int64 // Unix time in nanoseconds, by the clock; it need not be that of the entry
 }
 
 // NewLedger returns the ledger of a record whose newest entry has the position
@@ -95,11 +95,12 @@ func (l *Ledger) Ended() []Ended { return l.ended.list() }
 // each event. On error nothing was ordered: an [*EndedError], or one that
 // matches [ErrUnavailable] if there are too many IDs to remember.
 func (l *Ledger) Draft(events []Event, now time.Time) ([]Entry, []Position, error) {
+	clock := now.UnixNano()
 	now = now.Round(0) // without a monotonic reading, as what is read back from a file
 	if now.Before(l.time) {
 		now = l.time // the clock was set back
 	}
-	l.expire(now)
+	l.expire(clock)
 	keys, err := l.check(events)
 	if err != nil {
 		return nil, nil, err
@@ -113,7 +114,7 @@ func (l *Ledger) Draft(events []Event, now time.Time) ([]Entry, []Position, erro
 				continue
 			}
 			l.repeats[keys[i]] = l.head.Seq + 1
-			l.order = append(l.order, repeat{keys[i], l.head.Seq + 1, now.UnixNano()})
+			l.order = append(l.order, repeat{keys[i], l.head.Seq + 1, clock})
 			l.drafted++
 		}
 		l.head.Seq++
@@ -202,9 +203,24 @@ func (l *Ledger) Forget(e *Entry) {
 	l.ended.trim(l.draftedEnds)
 }
 
-// expire forgets the IDs that are too old.
-func (l *Ledger) expire(now time.Time) {
-	oldest := now.Add(-RepeatWindow).UnixNano()
+// RemembersFrom forgets the IDs that are too old by now, and returns the seq
+// from which on they are remembered.
+func (l *Ledger) RemembersFrom(now time.Time) uint64 {
+	l.expire(now.UnixNano())
+	if l.expired < len(l.order) {
+		return l.order[l.expired].seq
+	}
+	return l.head.Seq + 1
+}
+
+// expire forgets the IDs that are too old by a time. If the clock was set back,
+// those that come from what is now the future have their whole time before
+// them, but no more than that.
+func (l *Ledger) expire(now int64) {
+	for i := len(l.order) - 1; i >= l.expired && l.order[i].at > now; i-- {
+		l.order[i].at = now
+	}
+	oldest := now - RepeatWindow.Nanoseconds()
 	final := len(l.order) - l.drafted
 	for l.expired < final && l.order[l.expired].at <= oldest {
 		r := l.order[l.expired]

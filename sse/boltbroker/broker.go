@@ -3,13 +3,17 @@ package boltbroker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -64,14 +68,21 @@ var (
 // [Open].
 type Broker struct {
 	db       *bbolt.DB
+	file     *os.File // which db writes to
 	path     string
 	epoch    string
 	requests chan *request
 	trimming chan struct{} // wakes the goroutine that trims
 	closing  chan struct{} // closed by Close
 	running  sync.WaitGroup
-	// verdict lets a test falsify what a commit reports.
-	verdict func(error) error
+	close    func() error // closes once
+	biting   *bite        // that is not done with, of the goroutine that trims
+	// wrap lets a test count the writing transactions, or have them fail.
+	wrap func(update func() error) error
+
+	writing   sync.Mutex // held over a writing transaction
+	beginning sync.Mutex // held while a transaction begins
+	damage    atomic.Pointer[error]
 
 	mu      sync.Mutex // guards what follows, and serialises deliver
 	options Options
@@ -117,45 +128,89 @@ func (b *Broker) Health() error {
 	if b.closed {
 		return sse.ErrClosed
 	}
+	if damage := b.damage.Load(); damage != nil {
+		return *damage
+	}
 	return b.failure
 }
 
 // Close implements [sse.Broker]. It waits for a commit that is under way, and
 // for tails to end. Its error is that of closing the file, in which case all
 // that was acknowledged is in it all the same.
-func (b *Broker) Close() error {
+func (b *Broker) Close() error { return b.close() }
+
+func (b *Broker) shut() error {
 	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return nil
-	}
 	b.closed = true
 	close(b.closing)
 	b.mu.Unlock()
 	b.running.Wait()
+	if b.damage.Load() != nil {
+		return errors.Join(unlock(b.file), b.file.Close()) // bbolt might wait for itself
+	}
 	return b.db.Close()
 }
 
 // view runs a reading transaction.
 func (b *Broker) view(read func(*bbolt.Tx) error) error {
-	return b.guard(func() error { return b.db.View(read) })
+	err := b.guard(func(begun func()) error {
+		return b.db.View(func(tx *bbolt.Tx) error {
+			begun()
+			return b.rescue(func() error { return read(tx) })
+		})
+	})
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return sse.ErrClosed
+	}
+	return err
 }
 
 // update runs a writing transaction. If it returns an error, the next update
 // does away with what may have been written.
 func (b *Broker) update(write func(*bbolt.Tx) error) error {
-	err := b.guard(func() error { return b.db.Update(write) })
-	if b.verdict != nil {
-		err = b.verdict(err)
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	update := func() error {
+		return b.guard(func(begun func()) error {
+			return b.db.Update(func(tx *bbolt.Tx) error {
+				begun()
+				return b.rescue(func() error { return write(tx) })
+			})
+		})
 	}
-	return err
+	if b.wrap != nil {
+		return b.wrap(update)
+	}
+	return update()
 }
 
-// guard turns the panics of bbolt into errors. It has them for what it holds to
-// be impossible, and reading beyond the end of a file that something else cut
-// short is a fault of the memory.
-func (b *Broker) guard(do func() error) (err error) {
+// guard runs a transaction, and turns the panics of bbolt into errors. It has
+// them for what it holds to be impossible, and reading beyond the end of a file
+// that something else cut short is a fault of the memory.
+//
+// One that strikes while a transaction begins, or while it is committed, leaves
+// locks of bbolt's behind, for which everybody would wait forever. So
+// transactions begin one at a time, and after such a panic none does.
+func (b *Broker) guard(transact func(begun func()) error) (err error) {
+	b.beginning.Lock()
+	begun := sync.OnceFunc(b.beginning.Unlock)
+	defer begun()
+	if damage := b.damage.Load(); damage != nil {
+		return *damage
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s was damaged while it was open, and is of no use until it is opened again: %v", b.path, p)
+			b.damage.Store(&err)
+		}
+	}()
+	return transact(begun)
+}
+
+// rescue turns a panic within a transaction into an error, with which the
+// transaction ends as with any other.
+func (b *Broker) rescue(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s was damaged while it was open: %v", b.path, p)

@@ -3,14 +3,33 @@ package boltbroker
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 	"github.com/caddy-sse/caddy-sse/sse/ssetest"
 )
 
-func TestMain(m *testing.M) { ssetest.Main(m) }
+// childVariable names what a copy of the test binary is to do instead of testing.
+const childVariable = "BOLTBROKER_CHILD"
+
+// children are what it can be, by name.
+var children = map[string]func(path string) error{}
+
+func TestMain(m *testing.M) {
+	if child := children[os.Getenv(childVariable)]; child != nil {
+		if err := child(os.Args[1]); err != nil {
+			fmt.Println("child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	ssetest.Main(m)
+}
 
 // open opens a record that is closed at the end of the test.
 func open(t testing.TB, path string, options Options) *Broker {
@@ -37,12 +56,41 @@ func reopen(t testing.TB, b *Broker, options Options) *Broker {
 
 func file(t testing.TB) string { return filepath.Join(t.TempDir(), "record.db") }
 
+// random returns a source of random choices, whose seed is logged. That of a
+// former run is taken from SSE_SEED.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s, err := strconv.ParseUint(os.Getenv("SSE_SEED"), 10, 64); err == nil {
+		seed = s
+	}
+	t.Logf("SSE_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // to be repeatable
+}
+
+// eventually waits for what happens in the background.
+func eventually(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !happened() {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func publish(t testing.TB, b *Broker, data ...string) []sse.Position {
 	t.Helper()
 	events := make([]sse.Event, len(data))
 	for i, d := range data {
 		events[i] = sse.Event{Channels: []string{"a"}, Data: d}
 	}
+	return publishEvents(t, b, events...)
+}
+
+func publishEvents(t testing.TB, b *Broker, events ...sse.Event) []sse.Position {
+	t.Helper()
 	positions, err := b.Publish(context.Background(), events)
 	if err != nil {
 		t.Fatal(err)
@@ -50,8 +98,17 @@ func publish(t testing.TB, b *Broker, data ...string) []sse.Position {
 	return positions
 }
 
-// stored returns the data of all entries that are kept.
-func stored(t testing.TB, b *Broker) (data []string) {
+func state(t testing.TB, b *Broker) sse.State {
+	t.Helper()
+	s, err := b.State(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// entries returns all entries that are kept.
+func entries(t testing.TB, b *Broker) (found []sse.Entry) {
 	t.Helper()
 	var after sse.Position
 	for {
@@ -59,60 +116,23 @@ func stored(t testing.TB, b *Broker) (data []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range page.Entries {
-			data = append(data, e.Event.Data)
-		}
-		state, err := b.State(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if page.Through == state.Newest {
-			return data
+		found = append(found, page.Entries...)
+		if page.Through == state(t, b).Newest {
+			return found
 		}
 		after = page.Through
 	}
 }
 
-// BenchmarkPublish shows what a commit costs, and what it costs each of many
-// who share it.
-func BenchmarkPublish(b *testing.B) {
-	for _, publishers := range []int{1, 8, 64, 256} {
-		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
-			broker := open(b, file(b), Options{})
-			events := []sse.Event{{Channels: []string{"a"}, Data: string(make([]byte, 150))}}
-			b.SetParallelism((publishers + 1) / 2) // of two processors
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if _, err := broker.Publish(context.Background(), events); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		})
+// stored returns the data of all entries that are kept.
+func stored(t testing.TB, b *Broker) (data []string) {
+	t.Helper()
+	for _, e := range entries(t, b) {
+		data = append(data, e.Event.Data)
 	}
+	return data
 }
 
-// BenchmarkBatch shows what an event costs in arrays.
-func BenchmarkBatch(b *testing.B) {
-	for _, ids := range []string{"without ids", "with ids"} {
-		b.Run(ids, func(b *testing.B) {
-			broker := open(b, file(b), Options{MaxEvents: 100_000})
-			b.ReportAllocs()
-			n := 0
-			for b.Loop() {
-				events := make([]sse.Event, 1000)
-				for i := range events {
-					n++
-					events[i] = sse.Event{Channels: []string{"a"}, Data: string(make([]byte, 150))}
-					if ids == "with ids" {
-						events[i].ID = fmt.Sprint("id", n)
-					}
-				}
-				if _, err := broker.Publish(context.Background(), events); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
+func withID(id, data string) sse.Event {
+	return sse.Event{Channels: []string{"a"}, ID: id, Data: data}
 }

@@ -2,8 +2,10 @@ package boltbroker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -133,22 +135,25 @@ func (b *Broker) commit(batch []*request) {
 		err = b.update(func(tx *bbolt.Tx) error { return b.write(tx, head, entries) })
 	}
 	b.settle(entries, err)
+	if len(entries) > 0 {
+		b.note(err)
+	}
 	for _, r := range batch {
-		// One that only repeats what was kept before needs no write.
-		if err != nil && r.err == nil && !kept(r.positions, head) {
+		if err != nil && r.needs(head) {
 			r.positions, r.err = nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
 		}
 		close(r.done)
 	}
 }
 
-func kept(positions []sse.Position, head sse.Position) bool {
-	for _, at := range positions {
-		if at.Seq > head.Seq {
-			return false
-		}
+// needs reports whether the outcome of a request rests on what was to be kept
+// behind the head. That of one that only repeats what was kept before does not,
+// nor does that of one for whose channel an end was kept before.
+func (r *request) needs(head sse.Position) bool {
+	if ended, ok := errors.AsType[*sse.EndedError](r.err); ok {
+		return ended.At.Seq > head.Seq
 	}
-	return true
+	return slices.ContainsFunc(r.positions, func(at sse.Position) bool { return at.Seq > head.Seq })
 }
 
 // draft orders the events of the requests. A request that is refused leaves the
@@ -166,14 +171,37 @@ func (b *Broker) draft(batch []*request) (entries []sse.Entry, head sse.Position
 }
 
 // write puts entries behind the head into the file.
+//
+// Each bucket has a number of its own, which bbolt calls its sequence, by which
+// a missing end of it is found when the file is opened: of the record it is the
+// newest seq, of the ids how many there are.
 func (b *Broker) write(tx *bbolt.Tx, head sse.Position, entries []sse.Entry) error {
 	record, ids := tx.Bucket(bucketRecord), tx.Bucket(bucketIDs)
-	for _, bucket := range []*bbolt.Bucket{record, ids} {
-		if err := dropBehind(bucket, head.Seq); err != nil {
-			return err
-		}
-		bucket.FillPercent = 0.95 // nothing is ever put in between
+	if record.Sequence() < head.Seq {
+		return fmt.Errorf("%s was damaged while it was open: its newest entries are gone", b.path)
 	}
+	_, err := dropBehind(record, head.Seq)
+	if err != nil {
+		return err
+	}
+	dropped, err := dropBehind(ids, head.Seq)
+	if err != nil {
+		return err
+	}
+	added, err := put(record, ids, entries)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		record.SetSequence(head.Seq+uint64(len(entries))),
+		ids.SetSequence(ids.Sequence()+added-dropped),
+	)
+}
+
+// put appends entries and their ids, and returns how many have one.
+func put(record, ids *bbolt.Bucket, entries []sse.Entry) (withID uint64, err error) {
+	const full = 0.95 // nothing is ever put in between
+	record.FillPercent, ids.FillPercent = full, full
 	var values []byte
 	for i := range entries {
 		e := &entries[i]
@@ -181,22 +209,24 @@ func (b *Broker) write(tx *bbolt.Tx, head sse.Position, entries []sse.Entry) err
 		start := len(values)
 		values = appendEntry(values, key, e)
 		if err := record.Put(key, values[start:]); err != nil {
-			return err
+			return 0, err
 		}
 		if e.Event.ID == "" {
 			continue
 		}
+		withID++
 		start = len(values)
 		values = appendRepeat(values, key, sse.KeyOf(e.Event.ID), e.Time)
 		if err := ids.Put(key, values[start:]); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return withID, nil
 }
 
-// dropBehind deletes what stands behind the head: entries of a commit that
-// failed although they were written, and whose publishers were told so.
+// dropBehind deletes what stands behind the head, and returns how much that is:
+// entries of a commit that failed although they were written, and whose
+// publishers were told so.
 //
 // A commit of bbolt writes its pages, syncs, writes one of two meta pages in
 // turn, and syncs again. If the last step fails, the new meta page may be in
@@ -204,18 +234,18 @@ func (b *Broker) write(tx *bbolt.Tx, head sse.Position, entries []sse.Entry) err
 // meta page is, and pages that a failed sync has lost were free under it:
 // whatever the next commit needs, it writes anew. So it is enough to begin each
 // write with taking back what nobody was promised.
-func dropBehind(bucket *bbolt.Bucket, head uint64) error {
-	cursor := bucket.Cursor()
-	for key, _ := cursor.Last(); key != nil; key, _ = bucket.Cursor().Last() {
+func dropBehind(bucket *bbolt.Bucket, head uint64) (dropped uint64, err error) {
+	for key, _ := bucket.Cursor().Last(); key != nil; key, _ = bucket.Cursor().Last() {
 		seq, err := seqOf(key)
 		if err != nil || seq <= head {
-			return err
+			return dropped, err
 		}
 		if err := bucket.Delete(key); err != nil {
-			return err
+			return dropped, err
 		}
+		dropped++
 	}
-	return nil
+	return dropped, nil
 }
 
 // settle makes the entries part of the record, or undoes their draft.
@@ -224,14 +254,12 @@ func (b *Broker) settle(entries []sse.Entry, err error) {
 	defer b.mu.Unlock()
 	if err != nil {
 		b.ledger.Rollback()
-		b.fail(err)
 		return
 	}
 	b.ledger.Commit()
 	if len(entries) == 0 {
 		return
 	}
-	b.recover()
 	if b.oldest+1 == entries[0].Position.Seq {
 		b.since = entries[0].Time
 	}
@@ -256,20 +284,19 @@ func storedBytes(e *sse.Entry) int64 {
 	return int64(n)
 }
 
-// fail notes that nothing can be written. The lock is held.
-func (b *Broker) fail(err error) {
-	if b.failure == nil {
-		b.options.Logger.Error("cannot write the record; publishing is refused until it works again",
-			slog.String("file", b.path), slog.Any("error", err))
-	}
+// note remembers whether the file could be written to, and tells the operator
+// when that has changed.
+func (b *Broker) note(err error) {
+	b.mu.Lock()
+	before, logger := b.failure, b.options.Logger
 	b.failure = err
-}
-
-// recover notes that something could be written. The lock is held.
-func (b *Broker) recover() {
-	if b.failure != nil {
-		b.failure = nil
-		b.options.Logger.Info("the record can be written again", slog.String("file", b.path))
+	b.mu.Unlock()
+	switch {
+	case before == nil && err != nil:
+		logger.Error("cannot write the record; publishing is refused until it works again",
+			slog.String("file", b.path), slog.Any("error", err))
+	case before != nil && err == nil:
+		logger.Info("the record can be written again", slog.String("file", b.path))
 	}
 }
 
@@ -282,19 +309,12 @@ func (b *Broker) probe() {
 	if !failed {
 		return
 	}
-	err := b.update(func(tx *bbolt.Tx) error {
+	b.note(b.update(func(tx *bbolt.Tx) error {
 		if err := b.write(tx, head, nil); err != nil {
 			return err
 		}
 		return putMeta(tx, keyProbe, []byte(time.Now().UTC().Format(time.RFC3339)))
-	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil {
-		b.fail(err)
-	} else {
-		b.recover()
-	}
+	}))
 }
 
 // putMeta stores a value in the bucket meta.

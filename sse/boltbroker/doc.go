@@ -13,6 +13,9 @@
 //	record  seq -> entry, each with a checksum
 //	ids     seq -> the publisher's id of the entry and its time, for some minutes
 //
+// What bbolt calls the sequence of a bucket is the newest seq of the record, and
+// the number of ids, so that a loss of the newest of them is found.
+//
 // There is no index of channels in it: the whole file is read once when it is
 // opened, which checks it down to the last byte in use, rebuilds every counter
 // from what is kept, and makes an index in memory (some 8 bytes an event and

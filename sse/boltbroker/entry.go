@@ -87,14 +87,15 @@ func decodeEntry(epoch string, key, value []byte) (sse.Entry, error) {
 	e := sse.Entry{Position: sse.Position{Epoch: epoch, Seq: seq}}
 	e.Event.End = sse.Ending(r.byte())
 	e.Time = time.Unix(0, int64(r.uint64()))
-	e.Event.Retry = time.Duration(r.uvarint()) * time.Millisecond
+	retry := r.uvarint()
+	e.Event.Retry = time.Duration(retry) * time.Millisecond
 	channels := r.uvarint()
 	for range min(channels, sse.MaxEventChannels+1) {
 		e.Event.Channels = append(e.Event.Channels, r.string())
 	}
 	e.Event.Name = r.string()
 	e.Event.Data = r.string()
-	if r.bad || len(r.rest) > 0 || channels > sse.MaxEventChannels {
+	if r.bad || len(r.rest) > 0 || channels > sse.MaxEventChannels || retry > uint64(sse.MaxRetry.Milliseconds()) {
 		return sse.Entry{}, fmt.Errorf("entry %d cannot be read", seq)
 	}
 	return e, nil

@@ -1,9 +1,13 @@
 package boltbroker
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -22,46 +26,71 @@ type contents struct {
 	index   index
 	ends    []sse.Entry // that ended channels
 	repeats []sse.Repeat
+	// expired is the time before which ids are not remembered.
+	expired time.Time
+	// What is there to be compared with what there should be; see write.
+	hasHead            bool
+	ids                uint64
+	lastSeq, idsStored uint64
+	badMeta            error
 }
 
 // load verifies a file and reads what is in it.
 func load(path string) (*contents, error) {
-	c := &contents{index: make(index)}
-	expired := time.Now().Add(-sse.RepeatWindow)
-	err := verify(path, func(bucket string, key, value []byte) error {
-		switch bucket {
-		case string(bucketMeta):
-			return c.takeMeta(string(key), value)
-		case string(bucketRecord):
-			return c.takeEntry(key, value)
-		case string(bucketIDs):
-			r, err := decodeRepeat(key, value)
-			if err == nil && r.Time.After(expired) {
-				c.repeats = append(c.repeats, r)
-			}
-			return err
-		}
-		return errForeign
-	})
-	switch {
-	case err != nil:
+	file, err := os.Open(path)
+	if err != nil {
 		return nil, err
-	case c.format == "":
-		return nil, errForeign
-	case c.epoch == "":
-		return nil, errors.New("its epoch is missing")
+	}
+	defer func() { _ = file.Close() }() // only read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return loadFrom(file, info.Size())
+}
+
+func loadFrom(file io.ReaderAt, size int64) (*contents, error) {
+	c := &contents{index: make(index), expired: time.Now().Add(-sse.RepeatWindow)}
+	if err := verify(file, size, c); err != nil {
+		return nil, err
 	}
 	if c.last > 0 {
 		c.head = c.last
 	} else {
 		c.oldest = c.head
 	}
-	// Entries of a commit that failed may stand behind the head as well as
-	// their ids; which were kept is known from the entries alone.
-	for len(c.repeats) > 0 && c.repeats[len(c.repeats)-1].Seq > c.head {
-		c.repeats = c.repeats[:len(c.repeats)-1]
+	if c.head != c.lastSeq {
+		return nil, fmt.Errorf("its newest entry should be %d, but is %d", c.lastSeq, c.head)
+	}
+	if c.ids != c.idsStored {
+		return nil, fmt.Errorf("it should hold %d ids of publishers, but holds %d", c.idsStored, c.ids)
 	}
 	return c, nil
+}
+
+// bucket implements [visitor].
+func (c *contents) bucket(name string, number uint64) error {
+	switch name {
+	case string(bucketRecord):
+		c.lastSeq = number
+		return c.checkMeta()
+	case string(bucketIDs):
+		c.idsStored = number
+	}
+	return nil
+}
+
+// element implements [visitor].
+func (c *contents) element(bucket string, key, value []byte) error {
+	switch bucket {
+	case string(bucketMeta):
+		// Of a file of somebody else's, every key may be wrong.
+		c.badMeta = cmp.Or(c.badMeta, c.takeMeta(string(key), value))
+		return nil
+	case string(bucketRecord):
+		return c.takeEntry(key, value)
+	}
+	return c.takeID(key, value)
 }
 
 func (c *contents) takeMeta(key string, value []byte) error {
@@ -72,19 +101,33 @@ func (c *contents) takeMeta(key string, value []byte) error {
 	switch key {
 	case string(keyFormat):
 		c.format = string(value)
-		if n := len(formatName); len(value) <= n || c.format[:n] != formatName {
-			return errForeign
-		} else if c.format[n:] != string(formatVersion) {
-			return fmt.Errorf("%w: it has the format %q", errNewer, c.format)
-		}
 	case string(keyEpoch):
 		c.epoch = string(value)
 	case string(keyHead):
 		if len(value) != 16 {
 			return errors.New("its head cannot be read")
 		}
+		c.hasHead = true
 		c.head = binary.BigEndian.Uint64(value)
 		c.newest = time.Unix(0, int64(binary.BigEndian.Uint64(value[8:])))
+	}
+	return nil
+}
+
+// checkMeta tells whether the file is one that this program can read.
+func (c *contents) checkMeta() error {
+	version, ours := strings.CutPrefix(c.format, formatName)
+	switch {
+	case !ours:
+		return errForeign
+	case version != string(formatVersion):
+		return fmt.Errorf("%w: it has the format %q", errNewer, c.format)
+	case c.badMeta != nil:
+		return c.badMeta
+	case c.epoch == "":
+		return errors.New("its epoch is missing")
+	case !c.hasHead:
+		return errors.New("its head is missing")
 	}
 	return nil
 }
@@ -120,6 +163,18 @@ func (c *contents) takeEntry(key, value []byte) error {
 	c.index.add(&e)
 	if e.Event.End != sse.EndNone {
 		c.ends = append(c.ends, e)
+	}
+	return nil
+}
+
+func (c *contents) takeID(key, value []byte) error {
+	r, err := decodeRepeat(key, value)
+	if err != nil {
+		return err
+	}
+	c.ids++
+	if r.Time.After(c.expired) {
+		c.repeats = append(c.repeats, r)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -32,6 +33,7 @@ const (
 // Why a file cannot be opened. Each is wrapped with the name of the file and
 // what to do.
 var (
+	errLocked  = errors.New("another process, or another hub of this one, has it open")
 	errEmpty   = errors.New("it is empty")
 	errForeign = errors.New("it is not a record of this program")
 	errNewer   = errors.New("it was written by a newer version of this program")
@@ -47,21 +49,24 @@ func Open(path string, options Options) (*Broker, error) {
 	if err := ensure(path); err != nil {
 		return nil, fmt.Errorf("create the record %s: %w", path, err)
 	}
-	if locked(path) {
-		return nil, fmt.Errorf("the record %s is locked: another process, or another hub of this one, has it open; stop that, or name another file", path)
-	}
-	if _, err := load(path); err != nil { // before bbolt, which trusts what it opens
+	if err := inspect(path); err != nil {
 		return nil, explain(path, err)
 	}
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	var file *os.File
+	openFile := func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}
+	db, err := openBolt(path, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true, OpenFile: openFile})
 	if err != nil {
-		return nil, fmt.Errorf("open the record %s: %w", path, err)
+		return nil, explain(path, err)
 	}
 	found, err := load(path) // again, now that nobody else can write to it
 	if err != nil {
 		return nil, errors.Join(explain(path, err), db.Close())
 	}
 	b := newBroker(path, db, found, options)
+	b.file = file
 	b.running.Go(b.commits)
 	b.running.Go(b.trims)
 	b.wakeTrimming()
@@ -83,6 +88,7 @@ func newBroker(path string, db *bbolt.DB, found *contents, options Options) *Bro
 		bytes:    found.bytes,
 		tails:    make(map[*tail]struct{}),
 	}
+	b.close = sync.OnceValue(b.shut)
 	for i := range found.ends {
 		b.ledger.RestoreEnds(&found.ends[i])
 	}
@@ -92,14 +98,27 @@ func newBroker(path string, db *bbolt.DB, found *contents, options Options) *Bro
 	return b
 }
 
-// locked reports whether somebody else has the file open. A reader of bbolt
-// waits for the writer, and looks at nothing but the meta pages.
-func locked(path string) bool {
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
-	if err == nil {
-		_ = db.Close() // only read
+// inspect verifies a file before bbolt opens it for writing, since bbolt trusts
+// what it opens. Until then a reader's lock keeps writers away. To take that,
+// bbolt looks at nothing but the meta pages; why it cannot, load says better.
+func inspect(path string) (err error) {
+	db, err := openBolt(path, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if errors.Is(err, errLocked) {
+		return err
 	}
-	return errors.Is(err, bolterrors.ErrTimeout)
+	if err == nil {
+		defer func() { err = errors.Join(err, db.Close()) }()
+	}
+	_, err = load(path)
+	return err
+}
+
+func openBolt(path string, options *bbolt.Options) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, fileMode, options)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, errLocked
+	}
+	return db, err
 }
 
 // explain says which file cannot be opened, and what to do.
@@ -107,6 +126,8 @@ func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open the record %s: %w", path, err)
+	case errors.Is(err, errLocked):
+		return fmt.Errorf("the record %s is locked: %w; stop that, or name another file", path, err)
 	case errors.Is(err, errEmpty):
 		return fmt.Errorf("the record %s cannot be opened: %w; remove it to begin a new record", path, err)
 	case errors.Is(err, errForeign):

@@ -43,8 +43,8 @@ func (b *Broker) Read(ctx context.Context, after sse.Position, channels []string
 		for i, size := 0, 0; i < len(seqs) && (i == 0 || size < bytes); i++ {
 			key := keyOf(seqs[i])
 			value := record.Get(key)
-			if value == nil { // given up since it was found
-				return fmt.Errorf("%w: entry %d was given up just now", sse.ErrGone, seqs[i])
+			if value == nil {
+				return b.missing(seqs[i])
 			}
 			e, err := decodeEntry(b.epoch, key, value)
 			if err != nil {
@@ -207,7 +207,17 @@ func (b *Broker) follow(after sse.Position) (entries []sse.Entry, err error) {
 		return nil
 	})
 	if err == nil && len(entries) == 0 {
-		err = fmt.Errorf("%w: entry %d was given up", sse.ErrGone, after.Seq+1)
+		err = b.missing(after.Seq + 1)
 	}
 	return entries, err
+}
+
+// missing returns why an entry that was kept a moment ago is not in the file.
+func (b *Broker) missing(seq uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if seq > b.oldest {
+		return fmt.Errorf("%s was damaged while it was open: entry %d is missing", b.path, seq)
+	}
+	return fmt.Errorf("%w: entry %d was given up just now", sse.ErrGone, seq)
 }

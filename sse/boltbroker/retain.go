@@ -1,6 +1,7 @@
 package boltbroker
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,9 +13,11 @@ import (
 
 const (
 	// The oldest entries are given up in bites, between which publishers
-	// write. A bite grows with what is surplus, so that no rate of publishing
-	// outruns it.
+	// write. Each is twice the one before as long as there is more, so that no
+	// rate of publishing outruns it.
 	leastBite, mostBite = 512, 16384
+	// biteBytes is about how much a bite reads at most.
+	biteBytes = 16 << 20
 	// slackShare is the part by which a bound may be exceeded before anything
 	// is given up.
 	slackShare = 16
@@ -59,11 +62,11 @@ func (b *Broker) logger() *slog.Logger {
 // are not remembered any more.
 func (b *Broker) trimAll() error {
 	b.mu.Lock()
-	surplus := b.surplus(time.Now())
+	more := b.surplus(time.Now())
 	b.mu.Unlock()
-	for more := surplus; more && !b.isClosing(); {
+	for most := leastBite; (more || b.biting != nil) && !b.isClosing(); most = min(2*most, mostBite) {
 		var err error
-		if more, err = b.trim(); err != nil {
+		if more, err = b.trim(most); err != nil {
 			return err
 		}
 	}
@@ -83,62 +86,102 @@ func (b *Broker) isClosing() bool {
 func (b *Broker) surplus(now time.Time) bool {
 	o := b.options
 	events := int(b.ledger.Head().Seq - b.oldest)
-	return events > o.MaxEvents+o.MaxEvents/slackShare ||
-		(b.bytes > o.MaxBytes+o.MaxBytes/slackShare && events > 1) ||
-		(events > 0 && now.Sub(b.since) > o.MaxAge+o.MaxAge/slackShare)
+	return events-o.MaxEvents > o.MaxEvents/slackShare ||
+		(b.bytes-o.MaxBytes > o.MaxBytes/slackShare && events > 1) ||
+		(events > 0 && now.Sub(b.since)-o.MaxAge > o.MaxAge/slackShare)
 }
 
-// A bite is what one transaction gives up.
+// A bite is what one transaction gives up: the oldest entries, without data.
 type bite struct {
 	entries []sse.Entry
 	bytes   int64
 	since   time.Time // of the oldest that stays, if one does
+	more    bool      // that one is surplus too
 }
 
-// trim gives up a bite of the oldest entries, and reports whether there is more.
-// Of one that is too large alone, the newest stays.
-func (b *Broker) trim() (more bool, err error) {
+// trim gives up some of the oldest entries, and reports whether there is more.
+//
+// Memory gives them up first, so that nobody is led to what is just being
+// deleted. But that they ended channels is forgotten last, since a channel that
+// began anew before its end is gone would have ended when the file is opened
+// again. If it fails, some may be gone from the file: they are tried again.
+func (b *Broker) trim(most int) (more bool, err error) {
+	if b.biting == nil {
+		taken, err := b.bite(most)
+		if err != nil {
+			return false, err
+		}
+		b.giveUp(taken)
+		if len(taken.entries) == 0 {
+			return false, nil
+		}
+		b.biting = taken
+	}
+	taken := b.biting
+	if err := b.update(func(tx *bbolt.Tx) error { return deleteEntries(tx, taken.entries) }); err != nil {
+		return false, err
+	}
+	b.biting = nil
 	b.mu.Lock()
-	options, head, oldest, bytes := b.options, b.ledger.Head(), b.oldest, b.bytes
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	for i := range taken.entries {
+		b.ledger.Forget(&taken.entries[i])
+	}
+	return taken.more, nil
+}
 
-	excess := int(head.Seq-oldest) - options.MaxEvents
-	most := min(max(excess/4, leastBite), mostBite)
+// bite finds the oldest entries that are surplus. Of those that are too large
+// together, the newest stays.
+func (b *Broker) bite(most int) (*bite, error) {
+	b.mu.Lock()
+	options, head, oldest, kept := b.options, b.ledger.Head().Seq, b.oldest, b.bytes
+	b.mu.Unlock()
 	expired := time.Now().Add(-options.MaxAge)
-	var taken bite
-	err = b.update(func(tx *bbolt.Tx) error {
-		taken = bite{}
+	taken := new(bite)
+	err := b.view(func(tx *bbolt.Tx) error {
 		cursor := tx.Bucket(bucketRecord).Cursor()
-		for key, value := cursor.First(); key != nil; key, value = cursor.Next() {
+		for key, value := cursor.Seek(keyOf(oldest + 1)); key != nil; key, value = cursor.Next() {
 			e, err := decodeEntry(b.epoch, key, value)
 			if err != nil {
 				return fmt.Errorf("%s is damaged: %w", b.path, err)
 			}
-			left := int(head.Seq-oldest) - len(taken.entries)
-			tooLarge := bytes-taken.bytes > options.MaxBytes && left > 1
-			surplus := left > options.MaxEvents || tooLarge || !e.Time.After(expired)
-			if e.Position.Seq > head.Seq || !surplus || len(taken.entries) == most {
-				taken.since, more = e.Time, surplus && e.Position.Seq <= head.Seq
+			if e.Position.Seq > head { // of a commit that is not final
 				break
 			}
-			taken.entries = append(taken.entries, e)
+			left := int(head-oldest) - len(taken.entries)
+			tooLarge := kept-taken.bytes > options.MaxBytes && left > 1
+			surplus := left > options.MaxEvents || tooLarge || !e.Time.After(expired)
+			if !surplus || len(taken.entries) == most || taken.bytes > biteBytes {
+				taken.since, taken.more = e.Time, surplus
+				break
+			}
 			taken.bytes += storedBytes(&e)
+			e.Event.Data = ""
+			taken.entries = append(taken.entries, e)
 		}
-		return deleteEntries(tx, taken.entries)
+		return nil
 	})
-	if err != nil {
-		return false, err
+	return taken, err
+}
+
+// giveUp takes entries out of memory.
+func (b *Broker) giveUp(taken *bite) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range taken.entries {
+		e := &taken.entries[i]
+		b.oldest = e.Position.Seq
+		b.index.dropOldest(e)
 	}
-	b.forget(taken)
-	return more, nil
+	b.bytes -= taken.bytes
+	if !taken.since.IsZero() {
+		b.since = taken.since
+	}
 }
 
 // deleteEntries deletes the oldest entries, and notes where the record is even
 // if none is left.
 func deleteEntries(tx *bbolt.Tx, entries []sse.Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
 	record := tx.Bucket(bucketRecord)
 	for i := range entries {
 		if err := record.Delete(keyOf(entries[i].Position.Seq)); err != nil {
@@ -149,61 +192,45 @@ func deleteEntries(tx *bbolt.Tx, entries []sse.Entry) error {
 	return putMeta(tx, keyHead, appendHead(nil, last.Position.Seq, last.Time))
 }
 
-// forget takes entries that are no longer in the file out of memory.
-func (b *Broker) forget(taken bite) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := range taken.entries {
-		e := &taken.entries[i]
-		b.oldest = e.Position.Seq
-		b.index.dropOldest(e)
-		b.ledger.Forget(e)
-	}
-	b.bytes -= taken.bytes
-	if !taken.since.IsZero() {
-		b.since = taken.since
-	}
-}
-
-// trimIDs deletes the ids that are too old to matter.
+// trimIDs deletes the ids that the ledger does not remember any more.
 func (b *Broker) trimIDs() error {
-	expired := time.Now().Add(-sse.RepeatWindow)
+	b.mu.Lock()
+	from := b.ledger.RemembersFrom(time.Now())
+	b.mu.Unlock()
 	for !b.isClosing() {
-		keys, err := b.oldIDs(expired)
+		keys, err := b.oldIDs(from)
 		if err != nil || len(keys) < leastBite {
 			return err // a few are not worth a sync
 		}
-		err = b.update(func(tx *bbolt.Tx) error {
-			ids := tx.Bucket(bucketIDs)
-			for _, key := range keys {
-				if err := ids.Delete(key); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := b.update(func(tx *bbolt.Tx) error { return deleteIDs(tx, keys) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// oldIDs returns the keys of ids from before a time, up to a bite of them.
-func (b *Broker) oldIDs(expired time.Time) (keys [][]byte, err error) {
+// oldIDs returns the keys of the ids before a seq, up to a bite of them.
+func (b *Broker) oldIDs(from uint64) (keys [][]byte, err error) {
+	end := keyOf(from)
 	err = b.view(func(tx *bbolt.Tx) error {
 		cursor := tx.Bucket(bucketIDs).Cursor()
-		for key, value := cursor.First(); key != nil && len(keys) < mostBite; key, value = cursor.Next() {
-			r, err := decodeRepeat(key, value)
-			if err != nil {
-				return fmt.Errorf("%s is damaged: %w", b.path, err)
-			}
-			if r.Time.After(expired) {
+		for key, _ := cursor.First(); key != nil && len(keys) < mostBite; key, _ = cursor.Next() {
+			if bytes.Compare(key, end) >= 0 {
 				break
 			}
-			keys = append(keys, keyOf(r.Seq))
+			keys = append(keys, bytes.Clone(key))
 		}
 		return nil
 	})
 	return keys, err
+}
+
+func deleteIDs(tx *bbolt.Tx, keys [][]byte) error {
+	ids := tx.Bucket(bucketIDs)
+	for _, key := range keys {
+		if err := ids.Delete(key); err != nil {
+			return err
+		}
+	}
+	return ids.SetSequence(ids.Sequence() - uint64(len(keys)))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // A file is read page by page before bbolt opens it, since bbolt trusts what it
@@ -32,40 +31,42 @@ const (
 	leafBucket = 0x01 // flag of a leaf element that is a bucket
 )
 
+// A visitor gets what is in a file: the bucket meta, then record, then ids.
+type visitor interface {
+	// bucket begins a bucket, with which the writer has stored a number.
+	bucket(name string, number uint64) error
+	// element gets each key and value of the bucket, in order.
+	element(bucket string, key, value []byte) error
+}
+
 // A verifier reads a file.
 type verifier struct {
 	file     io.ReaderAt
 	size     int64
 	pageSize uint64
 	meta     boltMeta
-	used     []bool // by page
-	// visit gets each key and value, in order within a bucket.
-	visit func(bucket string, key, value []byte) error
+	used     []bool            // by page
+	buckets  map[string][]byte // what the root says of each
+	visitor
 }
 
 type boltMeta struct{ root, freelist, pages, txid uint64 }
 
 // verify checks the structure of a file and visits all that is in it.
-func verify(path string, visit func(bucket string, key, value []byte) error) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }() // only read
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
+func verify(file io.ReaderAt, size int64, visitor visitor) error {
+	if size == 0 {
 		return errEmpty
 	}
-	v := &verifier{file: file, size: info.Size(), visit: visit}
+	v := &verifier{file: file, size: size, visitor: visitor, buckets: make(map[string][]byte)}
 	if err := v.readMetas(); err != nil {
 		return err
 	}
 	v.used = make([]bool, v.meta.pages)
 	v.used[0], v.used[1] = true, true
-	if err := v.walk("", v.meta.root, &keys{}); err != nil {
+	if err := v.walk("", v.meta.root, new(keys)); err != nil {
+		return err
+	}
+	if err := v.walkBuckets(); err != nil {
 		return err
 	}
 	return v.checkFreelist()
@@ -89,16 +90,18 @@ func (v *verifier) readMetas() error {
 		v.meta = second
 	}
 	m := v.meta
-	if m.pages < 4 || m.pages*v.pageSize > uint64(v.size) {
-		return fmt.Errorf("it has %d bytes, but should have %d: its end is missing", v.size, m.pages*v.pageSize)
+	if m.pages < 4 || m.pages > uint64(v.size)/v.pageSize {
+		return fmt.Errorf("it has %d bytes, but should have %d pages of %d: its end is missing", v.size, m.pages, v.pageSize)
 	}
 	return nil
 }
 
 func (v *verifier) readMeta(offset int64) (boltMeta, error) {
 	b := make([]byte, pageHeader+metaBytes)
-	if _, err := v.file.ReadAt(b, offset); err != nil {
+	if _, err := v.file.ReadAt(b, offset); err != nil && offset == 0 {
 		return boltMeta{}, errForeign
+	} else if err != nil {
+		return boltMeta{}, fmt.Errorf("read the meta page at byte %d: %w", offset, err)
 	}
 	b = b[pageHeader:]
 	sum := fnv.New64a()
@@ -171,15 +174,20 @@ func (p page) element(i int) (b []byte, at uint64, err error) {
 	return b, at, err
 }
 
-// keys holds the last key that was seen of a bucket, and the least that may
-// come.
-type keys struct{ last, least []byte }
+// keys holds the last key that was seen of a bucket, and that which must come
+// next: a branch names the first key of what is below it. If it did not, bbolt
+// would add to the branch when it writes that page anew, and leave the old page
+// in it as well.
+type keys struct{ last, next []byte }
 
-func (k *keys) next(key []byte, id uint64) error {
-	if (k.last != nil && bytes.Compare(key, k.last) <= 0) || bytes.Compare(key, k.least) < 0 {
-		return fmt.Errorf("page %d is damaged: its keys are out of order", id)
+func (k *keys) take(key []byte) error {
+	if k.last != nil && bytes.Compare(key, k.last) <= 0 {
+		return errors.New("its keys are out of order")
 	}
-	k.last = key
+	if k.next != nil && !bytes.Equal(key, k.next) {
+		return errors.New("it does not begin where the page above says")
+	}
+	k.last, k.next = key, nil
 	return nil
 }
 
@@ -201,10 +209,10 @@ func (v *verifier) walk(bucket string, id uint64, seen *keys) error {
 		if err != nil {
 			return err
 		}
-		if seen.last != nil && bytes.Compare(key, seen.last) <= 0 {
-			return fmt.Errorf("page %d is damaged: its keys are out of order", id)
+		if seen.next != nil && !bytes.Equal(key, seen.next) {
+			return fmt.Errorf("page %d is damaged: it does not begin where the page above says", id)
 		}
-		seen.least = key
+		seen.next = key
 		if err := v.walk(bucket, native.Uint64(b[8:]), seen); err != nil {
 			return err
 		}
@@ -230,20 +238,41 @@ func (v *verifier) walkLeaf(bucket string, p page, seen *keys) error {
 		if err != nil {
 			return err
 		}
-		if err := seen.next(key, p.id); err != nil {
-			return err
+		if err := seen.take(key); err != nil {
+			return fmt.Errorf("page %d is damaged: %w", p.id, err)
 		}
 		switch flags := native.Uint32(b); {
 		case flags == leafBucket && bucket == "":
-			err = v.walkBucket(string(key), value)
+			v.buckets[string(key)] = value
 		case flags == 0 && bucket != "":
-			err = v.visit(bucket, key, value)
+			err = v.element(bucket, key, value)
 		default:
 			err = fmt.Errorf("page %d is damaged: an element of it has the flags %x", p.id, flags)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// walkBuckets visits what is in the buckets. It begins with meta, which may say
+// that all else is that of a newer version, or of another program.
+func (v *verifier) walkBuckets() error {
+	if _, found := v.buckets[string(bucketMeta)]; !found {
+		return errForeign
+	}
+	for _, name := range [][]byte{bucketMeta, bucketRecord, bucketIDs} {
+		value, found := v.buckets[string(name)]
+		if !found {
+			return fmt.Errorf("its bucket %s is missing", name)
+		}
+		if err := v.walkBucket(string(name), value); err != nil {
+			return err
+		}
+	}
+	if len(v.buckets) > 3 {
+		return errForeign
 	}
 	return nil
 }
@@ -255,13 +284,17 @@ func (v *verifier) walkBucket(name string, value []byte) error {
 	if len(value) < header {
 		return fmt.Errorf("bucket %q is damaged", name)
 	}
-	if root := native.Uint64(value); root != 0 {
-		return v.walk(name, root, &keys{})
+	root, number := native.Uint64(value), native.Uint64(value[8:])
+	if err := v.bucket(name, number); err != nil {
+		return err
+	}
+	if root != 0 {
+		return v.walk(name, root, new(keys))
 	}
 	if len(value) < header+pageHeader {
 		return fmt.Errorf("bucket %q is damaged", name)
 	}
-	return v.walkLeaf(name, asPage(value[header:]), &keys{})
+	return v.walkLeaf(name, asPage(value[header:]), new(keys))
 }
 
 // checkFreelist checks that every page is either used or free.
