@@ -54,10 +54,11 @@ func (x *ends) trim(last int) {
 
 func (x *ends) current(e Ended) bool { return x.seqs[e.Channel] == e.Seq }
 
-// list returns the channels that have ended, in order.
-func (x *ends) list() []Ended {
+// list returns the channels that have ended, in order, without what was added
+// last.
+func (x *ends) list(last int) []Ended {
 	known := make([]Ended, 0, len(x.seqs))
-	for _, e := range x.order {
+	for _, e := range x.order[:len(x.order)-last] {
 		if x.current(e) {
 			known = append(known, e)
 		}

@@ -87,8 +87,8 @@ func (l *Ledger) RestoreEnds(e *Entry) {
 // Head returns the position of the newest entry that is committed.
 func (l *Ledger) Head() Position { return l.committed }
 
-// Ended returns the channels that have ended, in order.
-func (l *Ledger) Ended() []Ended { return l.ended.list() }
+// Ended returns the channels that have ended by what is committed, in order.
+func (l *Ledger) Ended() []Ended { return l.ended.list(l.draftedEnds) }
 
 // Draft orders the events of one publish: it returns the entries that are to be
 // appended to the record, without those that are repeats, and a position for

@@ -81,6 +81,7 @@ type Broker struct {
 	wrap func(update func() error) error
 
 	writing   sync.Mutex // held over a writing transaction
+	doubt     bool       // guarded by writing: the last one failed
 	beginning sync.Mutex // held while a transaction begins
 	damage    atomic.Pointer[error]
 
@@ -93,6 +94,7 @@ type Broker struct {
 	bytes   int64     // of all entries
 	tails   map[*tail]struct{}
 	failure error // why nothing can be written now
+	missing int   // about how many bytes could not be
 	closed  bool
 }
 
@@ -121,6 +123,8 @@ func (b *Broker) State(context.Context) (sse.State, error) {
 	}, nil
 }
 
+func (b *Broker) at(seq uint64) sse.Position { return sse.Position{Epoch: b.epoch, Seq: seq} }
+
 // Health implements [sse.Broker].
 func (b *Broker) Health() error {
 	b.mu.Lock()
@@ -148,6 +152,15 @@ func (b *Broker) shut() error {
 	if b.damage.Load() != nil {
 		return errors.Join(unlock(b.file), b.file.Close()) // bbolt might wait for itself
 	}
+	b.writing.Lock()
+	doubt := b.doubt
+	b.writing.Unlock()
+	if doubt {
+		// If it does not work, what publishers were told is not kept may be
+		// there when the file is opened again. They know of that: see
+		// Publish.
+		_ = b.takeBack(dropProbe)
+	}
 	return b.db.Close()
 }
 
@@ -170,6 +183,11 @@ func (b *Broker) view(read func(*bbolt.Tx) error) error {
 func (b *Broker) update(write func(*bbolt.Tx) error) error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
+	if b.doubt && b.damage.Load() == nil {
+		if err := b.rewriteMetas(); err != nil {
+			return err
+		}
+	}
 	update := func() error {
 		return b.guard(func(begun func()) error {
 			return b.db.Update(func(tx *bbolt.Tx) error {
@@ -178,10 +196,30 @@ func (b *Broker) update(write func(*bbolt.Tx) error) error {
 			})
 		})
 	}
+	var err error
 	if b.wrap != nil {
-		return b.wrap(update)
+		err = b.wrap(update)
+	} else {
+		err = update()
 	}
-	return update()
+	b.doubt = err != nil
+	return err
+}
+
+// rewriteMetas makes the disk agree with memory on which transaction is in
+// force. If the sync of a new meta page fails, memory has it and the disk may
+// not, nor will it get it: what could not be synced counts as clean. The next
+// transaction would take the pages that are free by it, which the meta page on
+// the disk may still need, and a loss of power would find them overwritten.
+func (b *Broker) rewriteMetas() error {
+	metas := make([]byte, 2*b.db.Info().PageSize)
+	if _, err := b.file.ReadAt(metas, 0); err != nil {
+		return err
+	}
+	if _, err := b.file.WriteAt(metas, 0); err != nil {
+		return err
+	}
+	return b.file.Sync()
 }
 
 // guard runs a transaction, and turns the panics of bbolt into errors. It has

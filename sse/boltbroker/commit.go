@@ -20,6 +20,8 @@ const (
 	// probeEvery is the time between two attempts to write to a file that
 	// could not be written to.
 	probeEvery = time.Second
+	// probeBytes is what an attempt writes at least.
+	probeBytes = 64 << 10
 )
 
 // A request is one publish that waits for its commit.
@@ -35,6 +37,11 @@ type request struct {
 // disk. A ctx that is done while others' events are being written withdraws
 // the publish; from the moment it is taken into a commit, Publish waits for the
 // outcome, since only that tells whether the events were kept.
+//
+// There is one case in which nobody can know: if the last sync of a commit
+// fails, and the process or the machine ends before the file could be written
+// to again, events that were refused may be there whole. A repeat by ID is then
+// answered with their positions.
 func (b *Broker) Publish(ctx context.Context, events []sse.Event) ([]sse.Position, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -136,7 +143,7 @@ func (b *Broker) commit(batch []*request) {
 	}
 	b.settle(entries, err)
 	if len(entries) > 0 {
-		b.note(err)
+		b.note(err, dataBytes(batch))
 	}
 	for _, r := range batch {
 		if err != nil && r.needs(head) {
@@ -232,8 +239,9 @@ func put(record, ids *bbolt.Bucket, entries []sse.Entry) (withID uint64, err err
 // turn, and syncs again. If the last step fails, the new meta page may be in
 // force, in memory and perhaps on the disk. If an earlier one fails, the old
 // meta page is, and pages that a failed sync has lost were free under it:
-// whatever the next commit needs, it writes anew. So it is enough to begin each
-// write with taking back what nobody was promised.
+// whatever the next commit needs, it writes anew. So each write begins with
+// taking back what nobody was promised, and before it rewriteMetas makes sure
+// that memory and the disk agree.
 func dropBehind(bucket *bbolt.Bucket, head uint64) (dropped uint64, err error) {
 	for key, _ := bucket.Cursor().Last(); key != nil; key, _ = bucket.Cursor().Last() {
 		seq, err := seqOf(key)
@@ -284,12 +292,15 @@ func storedBytes(e *sse.Entry) int64 {
 	return int64(n)
 }
 
-// note remembers whether the file could be written to, and tells the operator
-// when that has changed.
-func (b *Broker) note(err error) {
+// note remembers whether the file could be written to, and how much could not
+// be, and tells the operator when that has changed.
+func (b *Broker) note(err error, bytes int) {
 	b.mu.Lock()
 	before, logger := b.failure, b.options.Logger
-	b.failure = err
+	b.failure, b.missing = err, max(b.missing, min(bytes, commitBytes))
+	if err == nil {
+		b.missing = 0
+	}
 	b.mu.Unlock()
 	switch {
 	case before == nil && err != nil:
@@ -300,22 +311,41 @@ func (b *Broker) note(err error) {
 	}
 }
 
+func dataBytes(batch []*request) (n int) {
+	for _, r := range batch {
+		n += r.bytes()
+	}
+	return n
+}
+
 // probe finds out whether a file that could not be written to can be now, so
-// that the broker gets well without a publisher who tries.
+// that the broker gets well without a publisher who tries. It writes as much as
+// what failed and what bbolt needs beside it: a little room is in any file.
 func (b *Broker) probe() {
 	b.mu.Lock()
-	failed, head := b.failure != nil, b.ledger.Head()
+	failed, filler := b.failure != nil, make([]byte, 2*b.missing+probeBytes)
 	b.mu.Unlock()
 	if !failed {
 		return
 	}
-	b.note(b.update(func(tx *bbolt.Tx) error {
-		if err := b.write(tx, head, nil); err != nil {
-			return err
-		}
-		return putMeta(tx, keyProbe, []byte(time.Now().UTC().Format(time.RFC3339)))
-	}))
+	err := b.takeBack(func(tx *bbolt.Tx) error { return putMeta(tx, keyProbe, filler) })
+	if err == nil {
+		err = b.takeBack(dropProbe)
+	}
+	b.note(err, 0)
 }
+
+// takeBack deletes what stands behind the head, and does something more.
+func (b *Broker) takeBack(and func(*bbolt.Tx) error) error {
+	b.mu.Lock()
+	head := b.ledger.Head()
+	b.mu.Unlock()
+	return b.update(func(tx *bbolt.Tx) error {
+		return errors.Join(b.write(tx, head, nil), and(tx))
+	})
+}
+
+func dropProbe(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyProbe) }
 
 // putMeta stores a value in the bucket meta.
 func putMeta(tx *bbolt.Tx, key, value []byte) error {

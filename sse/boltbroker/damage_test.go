@@ -114,7 +114,7 @@ func examine(file io.ReaderAt, size int64) (sum string, err error) {
 	if _, err := loadFrom(file, size); err != nil {
 		return "", err
 	}
-	d := &digest{contents: &contents{index: make(index)}}
+	d := &digest{contents: &contents{index: newIndex()}}
 	if err := verify(file, size, d); err != nil {
 		return "", err
 	}

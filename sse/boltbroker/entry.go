@@ -70,35 +70,81 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// decodeEntry reads a stored entry, of which it keeps nothing.
-func decodeEntry(epoch string, key, value []byte) (sse.Entry, error) {
-	seq, err := seqOf(key)
-	if err != nil {
-		return sse.Entry{}, err
+// A rawEntry is an entry as it stands in the file. Its bytes are valid only while
+// the transaction is open that they were read by.
+type rawEntry struct {
+	seq   uint64
+	end   sse.Ending
+	time  int64 // Unix, in nanoseconds
+	retry time.Duration
+	// channels holds their number of strings, each with its length.
+	channels int
+	names    []byte
+	name     []byte
+	data     []byte
+}
+
+// parseEntry reads a stored entry, of which it copies nothing.
+func parseEntry(key, value []byte) (s rawEntry, err error) {
+	if s.seq, err = seqOf(key); err != nil {
+		return s, err
 	}
-	value, err = unseal(key, value)
-	if err != nil {
-		return sse.Entry{}, fmt.Errorf("entry %d: %w", seq, err)
+	if value, err = unseal(key, value); err != nil {
+		return s, fmt.Errorf("entry %d: %w", s.seq, err)
 	}
 	r := reader{rest: value}
 	if version := r.byte(); version != entryVersion {
-		return sse.Entry{}, fmt.Errorf("entry %d has the version %d, which this program does not know", seq, version)
+		return s, fmt.Errorf("entry %d has the version %d, which this program does not know", s.seq, version)
 	}
-	e := sse.Entry{Position: sse.Position{Epoch: epoch, Seq: seq}}
-	e.Event.End = sse.Ending(r.byte())
-	e.Time = time.Unix(0, int64(r.uint64()))
+	s.end = sse.Ending(r.byte())
+	s.time = int64(r.uint64())
 	retry := r.uvarint()
-	e.Event.Retry = time.Duration(retry) * time.Millisecond
+	s.retry = time.Duration(retry) * time.Millisecond
 	channels := r.uvarint()
+	s.names = r.rest
 	for range min(channels, sse.MaxEventChannels+1) {
-		e.Event.Channels = append(e.Event.Channels, r.string())
+		r.bytes()
 	}
-	e.Event.Name = r.string()
-	e.Event.Data = r.string()
-	if r.bad || len(r.rest) > 0 || channels > sse.MaxEventChannels || retry > uint64(sse.MaxRetry.Milliseconds()) {
-		return sse.Entry{}, fmt.Errorf("entry %d cannot be read", seq)
+	s.names = s.names[:len(s.names)-len(r.rest)]
+	s.channels = int(min(channels, sse.MaxEventChannels+1))
+	s.name = r.bytes()
+	s.data = r.bytes()
+	known := s.end <= sse.EndOnly && retry <= uint64(sse.MaxRetry.Milliseconds()) && channels <= sse.MaxEventChannels
+	if r.bad || len(r.rest) > 0 || !known {
+		return s, fmt.Errorf("entry %d cannot be read", s.seq)
 	}
-	return e, nil
+	return s, nil
+}
+
+// eachChannel calls do with the names of the channels until it returns false.
+func (s *rawEntry) eachChannel(do func(name []byte) bool) {
+	r := reader{rest: s.names}
+	for range s.channels {
+		if !do(r.bytes()) {
+			return
+		}
+	}
+}
+
+// entry returns a copy that outlives the transaction.
+func (s *rawEntry) entry(epoch string) sse.Entry {
+	e := sse.Entry{Position: sse.Position{Epoch: epoch, Seq: s.seq}, Time: time.Unix(0, s.time)}
+	e.Event = sse.Event{Name: string(s.name), Data: string(s.data), Retry: s.retry, End: s.end}
+	e.Event.Channels = make([]string, 0, s.channels)
+	s.eachChannel(func(name []byte) bool {
+		e.Event.Channels = append(e.Event.Channels, string(name))
+		return true
+	})
+	return e
+}
+
+// decodeEntry reads a stored entry, of which it keeps nothing.
+func decodeEntry(epoch string, key, value []byte) (sse.Entry, error) {
+	s, err := parseEntry(key, value)
+	if err != nil {
+		return sse.Entry{}, err
+	}
+	return s.entry(epoch), nil
 }
 
 // appendRepeat appends what is stored of a publisher's id.
@@ -163,4 +209,4 @@ func (r *reader) uvarint() uint64 {
 	return n
 }
 
-func (r *reader) string() string { return string(r.take(r.uvarint())) }
+func (r *reader) bytes() []byte { return r.take(r.uvarint()) }

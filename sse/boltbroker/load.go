@@ -50,7 +50,7 @@ func load(path string) (*contents, error) {
 }
 
 func loadFrom(file io.ReaderAt, size int64) (*contents, error) {
-	c := &contents{index: make(index), expired: time.Now().Add(-sse.RepeatWindow)}
+	c := &contents{index: newIndex(), expired: time.Now().Add(-sse.RepeatWindow)}
 	if err := verify(file, size, c); err != nil {
 		return nil, err
 	}

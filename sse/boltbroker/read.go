@@ -1,223 +1,268 @@
 package boltbroker
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
-// followBytes is about how much a tail that catches up is given at a time.
-const followBytes = 1 << 20
+const (
+	// A page holds no more entries than this, and no more bytes of data
+	// than maxPage and those of one event, whatever is asked for.
+	pageEntries = 1024
+	maxPage     = 8 << 20
+	// A page for which the record itself is searched looks at no more
+	// entries and bytes than this.
+	scanEntries = 8192
+	scanBytes   = 4 << 20
+	// countNames is how many channels are looked at while the lock is held.
+	countNames = 4096
+)
+
+// A missingError means that an entry is not in the file that was in memory.
+type missingError uint64
+
+func (e missingError) Error() string { return fmt.Sprintf("entry %d is missing", uint64(e)) }
 
 // check returns the error of a position behind which not everything is kept.
-// The lock is held.
-func (b *Broker) check(after sse.Position) error {
+// The zero position becomes that before the oldest entry. The lock is held.
+func (b *Broker) check(after sse.Position) (sse.Position, error) {
 	switch {
 	case b.closed:
-		return sse.ErrClosed
+		return after, sse.ErrClosed
+	case after.IsZero():
+		return b.at(b.oldest), nil
 	case after.Epoch != b.epoch, after.Seq > b.ledger.Head().Seq:
-		return fmt.Errorf("%w: %s is not a position of this record, which is at %s", sse.ErrGone, after, b.ledger.Head())
+		return after, fmt.Errorf("%w: %s is not a position of this record, which is at %s", sse.ErrGone, after, b.ledger.Head())
 	case after.Seq < b.oldest:
-		return fmt.Errorf("%w: the oldest that is kept comes after %d, not after %d", sse.ErrGone, b.oldest, after.Seq)
+		return after, fmt.Errorf("%w: the oldest that is kept comes after %d, not after %d", sse.ErrGone, b.oldest, after.Seq)
 	}
-	return nil
+	return after, nil
 }
 
 // Read implements [sse.Broker].
 func (b *Broker) Read(ctx context.Context, after sse.Position, channels []string, bytes int) (sse.Page, error) {
-	if err := ctx.Err(); err != nil {
-		return sse.Page{}, err
-	}
-	seqs, through, err := b.find(after, channels)
-	if err != nil {
-		return sse.Page{}, err
-	}
-	page := sse.Page{Through: sse.Position{Epoch: b.epoch, Seq: through}}
-	err = b.view(func(tx *bbolt.Tx) error {
-		record := tx.Bucket(bucketRecord)
-		for i, size := 0, 0; i < len(seqs) && (i == 0 || size < bytes); i++ {
-			key := keyOf(seqs[i])
-			value := record.Get(key)
-			if value == nil {
-				return b.missing(seqs[i])
-			}
-			e, err := decodeEntry(b.epoch, key, value)
-			if err != nil {
-				return fmt.Errorf("%s is damaged: %w", b.path, err)
-			}
-			page.Entries = append(page.Entries, e)
-			size += len(e.Event.Data)
+	for {
+		if err := ctx.Err(); err != nil {
+			return sse.Page{}, err
 		}
-		return nil
-	})
-	if err != nil {
-		return sse.Page{}, err
+		p, err := b.find(after, channels)
+		if err != nil {
+			return sse.Page{}, err
+		}
+		err = b.view(func(tx *bbolt.Tx) error { return p.read(tx.Bucket(bucketRecord), min(bytes, maxPage)) })
+		if err == nil {
+			return sse.Page{Entries: p.entries, Through: b.at(p.through)}, nil
+		}
+		if err := b.lost(err); err != nil {
+			return sse.Page{}, err
+		}
 	}
-	if n := len(page.Entries); n < len(seqs) {
-		page.Through = page.Entries[n-1].Position
-	}
-	return page, nil
 }
 
-// find returns the seqs of the entries of a page, and the seq through which
-// these are all.
-func (b *Broker) find(after sse.Position, channels []string) ([]uint64, uint64, error) {
+// lost returns nil for a missing entry that memory knows to be gone: then it is
+// to be told anew what is kept. Of other errors it returns why the file cannot be
+// read.
+func (b *Broker) lost(err error) error {
+	missing, ok := errors.AsType[missingError](err)
+	if !ok {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if after.IsZero() {
-		after = sse.Position{Epoch: b.epoch, Seq: b.oldest}
+	if uint64(missing) > b.oldest {
+		return fmt.Errorf("%s was damaged while it was open: %w", b.path, err)
 	}
-	if err := b.check(after); err != nil {
-		return nil, 0, err
+	return nil
+}
+
+// A pager reads one page.
+type pager struct {
+	broker  *Broker
+	after   uint64
+	through uint64 // up to which the page holds all there is
+	seqs    []uint64
+	wanted  *filter // of what is searched, nil if that is everything
+	search  bool    // the record itself, as there are no seqs
+	entries []sse.Entry
+}
+
+// find prepares a page: it returns the seqs of its entries, or how to search
+// for them.
+func (b *Broker) find(after sse.Position, channels []string) (*pager, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	after, err := b.check(after)
+	if err != nil {
+		return nil, err
 	}
-	seqs, through := b.index.find(after.Seq, b.ledger.Head().Seq, channels)
-	return seqs, through, nil
+	p := &pager{broker: b, after: after.Seq, through: b.ledger.Head().Seq}
+	if p.search = slices.Contains(channels, "*"); p.search {
+		return p, nil
+	}
+	lists, ok := b.index.lists(after.Seq, channels)
+	if !ok {
+		p.search, p.wanted = true, newFilter(channels)
+		return p, nil
+	}
+	if p.seqs = merge(lists, pageEntries); len(p.seqs) == pageEntries {
+		p.through = p.seqs[pageEntries-1]
+	}
+	return p, nil
+}
+
+func (p *pager) read(record *bbolt.Bucket, bytes int) error {
+	p.entries = nil
+	if p.search {
+		return p.scan(record, bytes)
+	}
+	size := 0
+	for i, seq := range p.seqs {
+		if i > 0 && size >= bytes {
+			p.through = p.seqs[i-1]
+			return nil
+		}
+		key := keyOf(seq)
+		value := record.Get(key)
+		if value == nil {
+			return missingError(seq)
+		}
+		s, err := parseEntry(key, value)
+		if err != nil {
+			return fmt.Errorf("%s is damaged: %w", p.broker.path, err)
+		}
+		p.entries = append(p.entries, s.entry(p.broker.epoch))
+		size += len(s.data)
+	}
+	return nil
+}
+
+// scan searches the record for what is wanted.
+func (p *pager) scan(record *bbolt.Bucket, bytes int) error {
+	cursor := record.Cursor()
+	start := keyOf(p.after + 1)
+	key, value := cursor.Seek(start)
+	size, scanned := 0, 0
+	for seq := p.after + 1; seq <= p.through; seq++ {
+		full := len(p.entries) > 0 && (size >= bytes || len(p.entries) == pageEntries)
+		if full || scanned >= scanBytes || seq-p.after > scanEntries {
+			p.through = seq - 1
+			return nil
+		}
+		if key == nil {
+			return missingError(seq)
+		}
+		s, err := parseEntry(key, value)
+		if err != nil {
+			return fmt.Errorf("%s is damaged: %w", p.broker.path, err)
+		}
+		if s.seq != seq {
+			return missingError(seq)
+		}
+		if p.wanted == nil || p.wanted.matches(&s) {
+			p.entries = append(p.entries, s.entry(p.broker.epoch))
+			size += len(s.data)
+		}
+		scanned += len(value)
+		key, value = cursor.Next()
+	}
+	return nil
 }
 
 // Count implements [sse.Broker].
 func (b *Broker) Count(ctx context.Context, after sse.Position, channels []string, limit int) (int, error) {
-	if n, ok, err := b.countOne(after, channels); ok || err != nil {
-		return min(n, limit), err
+	c, err := b.beginCount(after, channels, limit)
+	if err != nil {
+		return 0, err
 	}
-	n := 0
-	for n < limit {
+	for _, item := range channels {
+		if err := b.countItem(ctx, c, item); err != nil {
+			return 0, err
+		}
+	}
+	return min(c.n, limit), nil
+}
+
+// A counter counts seqs, each once.
+type counter struct {
+	after sse.Position
+	head  uint64
+	limit int
+	n     int
+	seen  []uint64 // a bit for each seq behind after; nil if none can come twice
+}
+
+func (b *Broker) beginCount(after sse.Position, channels []string, limit int) (*counter, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	after, err := b.check(after)
+	if err != nil {
+		return nil, err
+	}
+	c := &counter{after: after, head: b.ledger.Head().Seq, limit: limit}
+	behind := c.head - after.Seq
+	if slices.Contains(channels, "*") {
+		c.n = int(min(behind, uint64(max(limit, 0))))
+		c.limit = 0
+	}
+	if len(channels) > 1 || (len(channels) == 1 && strings.HasSuffix(channels[0], "*")) {
+		c.seen = make([]uint64, behind/64+1)
+	}
+	return c, nil
+}
+
+// countItem counts what is on a channel, or those of a pattern.
+func (b *Broker) countItem(ctx context.Context, c *counter, item string) error {
+	prefix, isPattern := strings.CutSuffix(item, "*")
+	for from, more := prefix, true; more && c.n < c.limit; {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return err
 		}
-		seqs, through, err := b.find(after, channels)
-		if err != nil {
-			return 0, err
+		b.mu.Lock()
+		if _, err := b.check(c.after); err != nil {
+			b.mu.Unlock()
+			return err
 		}
-		n += len(seqs)
-		after = sse.Position{Epoch: b.epoch, Seq: through}
-		if len(seqs) == 0 && b.atHead(after) {
-			break
+		more = false
+		if ch := b.index.channels[item]; ch != nil && !isPattern {
+			c.add(ch)
 		}
-	}
-	return min(n, limit), nil
-}
-
-// countOne counts at once what no other channel can share.
-func (b *Broker) countOne(after sse.Position, channels []string) (n int, ok bool, err error) {
-	if len(channels) != 1 || isPattern(channels[0]) {
-		return 0, false, nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if after.IsZero() {
-		after = sse.Position{Epoch: b.epoch, Seq: b.oldest}
-	}
-	if err := b.check(after); err != nil {
-		return 0, true, err
-	}
-	seqs := b.index[channels[0]]
-	return len(seqs) - search(seqs, after.Seq), true, nil
-}
-
-func (b *Broker) atHead(at sse.Position) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return at == b.ledger.Head()
-}
-
-// Tail implements [sse.Broker]. Live entries are delivered by the goroutine that
-// commits, so an event has reached deliver when its Publish returns.
-func (b *Broker) Tail(ctx context.Context, after sse.Position, deliver func([]sse.Entry)) error {
-	b.mu.Lock()
-	if b.closed {
+		if visited := 0; isPattern {
+			b.index.names.each(prefix, from, func(ch *channel) bool {
+				if visited++; visited > countNames {
+					from, more = ch.name, true
+					return false
+				}
+				c.add(ch)
+				return c.n < c.limit
+			})
+		}
 		b.mu.Unlock()
-		return sse.ErrClosed
 	}
-	b.running.Add(1) // before Close can wait
-	b.mu.Unlock()
-	defer b.running.Done()
-
-	t := &tail{deliver: deliver}
-	for {
-		attached, err := b.attach(t, after)
-		if err != nil {
-			return err
-		}
-		if attached {
-			break
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		entries, err := b.follow(after)
-		if err != nil {
-			return err
-		}
-		deliver(entries)
-		after = entries[len(entries)-1].Position
-	}
-	defer b.detach(t)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-b.closing:
-		return sse.ErrClosed
-	}
+	return nil
 }
 
-// attach adds a tail that has everything up to the head.
-func (b *Broker) attach(t *tail, after sse.Position) (attached bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.check(after); err != nil || after != b.ledger.Head() {
-		return false, err
-	}
-	t.deliver(nil)
-	b.tails[t] = struct{}{}
-	return true, nil
-}
-
-func (b *Broker) detach(t *tail) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.tails, t)
-}
-
-// follow returns the entries that come next, at least one, none of which is
-// behind the head: the file may hold some of a commit that is not final.
-func (b *Broker) follow(after sse.Position) (entries []sse.Entry, err error) {
-	b.mu.Lock()
-	head := b.ledger.Head().Seq
-	b.mu.Unlock()
-	err = b.view(func(tx *bbolt.Tx) error {
-		cursor := tx.Bucket(bucketRecord).Cursor()
-		next, size := after.Seq+1, 0
-		for key, value := cursor.Seek(keyOf(next)); key != nil && next <= head && size < followBytes; key, value = cursor.Next() {
-			if !bytes.Equal(key, keyOf(next)) {
-				break
-			}
-			e, err := decodeEntry(b.epoch, slices.Clone(key), value)
-			if err != nil {
-				return fmt.Errorf("%s is damaged: %w", b.path, err)
-			}
-			entries = append(entries, e)
-			next++
-			size += len(value)
+func (c *counter) add(ch *channel) {
+	for _, seq := range ch.behind(c.after.Seq) {
+		if seq > c.head || c.n >= c.limit {
+			return
 		}
-		return nil
-	})
-	if err == nil && len(entries) == 0 {
-		err = b.missing(after.Seq + 1)
+		if c.seen == nil {
+			c.n++
+			continue
+		}
+		at := seq - c.after.Seq - 1
+		word, bit := &c.seen[at/bits.UintSize], uint64(1)<<(at%bits.UintSize)
+		if *word&bit == 0 {
+			*word |= bit
+			c.n++
+		}
 	}
-	return entries, err
-}
-
-// missing returns why an entry that was kept a moment ago is not in the file.
-func (b *Broker) missing(seq uint64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if seq > b.oldest {
-		return fmt.Errorf("%s was damaged while it was open: entry %d is missing", b.path, seq)
-	}
-	return fmt.Errorf("%w: entry %d was given up just now", sse.ErrGone, seq)
 }

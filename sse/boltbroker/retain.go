@@ -171,7 +171,9 @@ func (b *Broker) giveUp(taken *bite) {
 	for i := range taken.entries {
 		e := &taken.entries[i]
 		b.oldest = e.Position.Seq
-		b.index.dropOldest(e)
+		for _, name := range e.Event.Channels {
+			b.index.cut(name, b.oldest)
+		}
 	}
 	b.bytes -= taken.bytes
 	if !taken.since.IsZero() {
