@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -67,10 +68,22 @@ func Open(path string, options Options) (*Broker, error) {
 	}
 	b := newBroker(path, db, found, options)
 	b.file = file
+	b.announce(found)
 	b.running.Go(b.commits)
 	b.running.Go(b.trims)
 	b.wakeTrimming()
 	return b, nil
+}
+
+// announce tells an operator which record this is. If it is a new one where
+// there was another, because a volume is not mounted, that is where it shows.
+func (b *Broker) announce(found *contents) {
+	message := "opened the record"
+	if found.head == 0 {
+		message = "opened a record that has no events yet"
+	}
+	b.options.Logger.Info(message, slog.String("file", b.path), slog.String("epoch", found.epoch),
+		slog.Uint64("oldest", found.oldest+1), slog.Uint64("newest", found.head))
 }
 
 func newBroker(path string, db *bbolt.DB, found *contents, options Options) *Broker {
