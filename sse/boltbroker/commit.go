@@ -20,6 +20,8 @@ const (
 	// probeEvery is the time between two attempts to write to a file that
 	// could not be written to.
 	probeEvery = time.Second
+	// mostGathering is how long a commit waits at most for others to share it.
+	mostGathering = 2 * time.Millisecond
 	// probeBytes is what an attempt writes at least.
 	probeBytes = 64 << 10
 )
@@ -67,61 +69,78 @@ func (b *Broker) Publish(ctx context.Context, events []sse.Event) ([]sse.Positio
 func (b *Broker) commits() {
 	probe := time.NewTicker(probeEvery)
 	defer probe.Stop()
-	var last gathered
+	var last commitment
 	for {
-		select {
-		case r := <-b.requests:
-			start := time.Now()
-			batch := b.gather(r, last)
-			gathering := time.Since(start)
-			b.commit(batch)
-			last = gathered{requests: len(batch), took: time.Since(start) - gathering}
-		case <-probe.C:
-			b.probe()
-		case <-b.closing:
+		first, waited := b.next(probe.C)
+		if first == nil {
 			return
 		}
+		expected := last.requests
+		if waited {
+			expected++ // there were more than the last commit had
+		}
+		batch := b.gather(first, expected, min(last.took/4, mostGathering))
+		start := time.Now()
+		b.commit(batch)
+		last = commitment{requests: len(batch), took: time.Since(start)}
 	}
 }
 
-// gathered is what the last commit had.
-type gathered struct {
+// A commitment is what the last commit was like.
+type commitment struct {
 	requests int
 	took     time.Duration
+}
+
+// next returns the next request, and whether it has waited for the last commit
+// to end; nil when the broker is closed. While there is none it probes.
+func (b *Broker) next(probe <-chan time.Time) (first *request, waited bool) {
+	select {
+	case first = <-b.requests:
+		return first, true
+	default:
+	}
+	for {
+		select {
+		case first = <-b.requests:
+			return first, false
+		case <-probe:
+			b.probe()
+		case <-b.closing:
+			return nil, false
+		}
+	}
 }
 
 // gather returns a request and those that wait by now.
 //
 // The publishers of the last commit were answered just now, and will be back
 // with the next event in a moment: to commit the first of them alone would have
-// all others wait for two syncs. So it waits for as many as there were, for a
+// all others wait for two syncs. So it waits for as many as are expected, for a
 // small part of the time that a commit takes.
-func (b *Broker) gather(first *request, last gathered) []*request {
+func (b *Broker) gather(first *request, expected int, patience time.Duration) []*request {
 	batch := []*request{first}
 	bytes := first.bytes()
 	var late <-chan time.Time
 	for len(batch) < commitRequests && bytes < commitBytes {
+		var r *request
 		select {
-		case r := <-b.requests:
-			batch = append(batch, r)
-			bytes += r.bytes()
-			continue
+		case r = <-b.requests:
 		default:
+			if expected > len(batch) && late == nil {
+				late = time.After(patience)
+			}
+			if len(batch) >= expected {
+				return batch
+			}
+			select {
+			case r = <-b.requests:
+			case <-late:
+				return batch
+			}
 		}
-		if len(batch) >= last.requests {
-			break
-		}
-		if late == nil {
-			late = time.After(last.took / 4)
-		}
-		select {
-		case r := <-b.requests:
-			batch = append(batch, r)
-			bytes += r.bytes()
-			continue
-		case <-late:
-		}
-		break
+		batch = append(batch, r)
+		bytes += r.bytes()
 	}
 	return batch
 }

@@ -227,7 +227,7 @@ func TestHealthIsReportedOnce(t *testing.T) {
 		if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), errDisk.Error()) || !strings.Contains(log.String(), b.path) {
 			t.Errorf("%d errors are logged: %s", n, &log)
 		}
-		if n := strings.Count(log.String(), "level=INFO"); n != 2 {
+		if n := strings.Count(log.String(), "can be written again"); n != 2 {
 			t.Errorf("%d recoveries are logged: %s", n, &log)
 		}
 	})
