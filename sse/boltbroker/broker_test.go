@@ -65,7 +65,7 @@ func random(t testing.TB) *rand.Rand {
 		seed = s
 	}
 	t.Logf("SSE_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // to be repeatable
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // eventually waits for what happens in the background.

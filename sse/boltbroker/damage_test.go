@@ -212,6 +212,14 @@ func (v *vandal) report(refused, harmless int) {
 	}
 }
 
+// scaled is a number of random cases, which is larger in a long run.
+func scaled(n int) int {
+	if os.Getenv("SSE_LONG") != "" {
+		return 20 * n
+	}
+	return n
+}
+
 // A bit that flips anywhere in the file is found when it is opened, or is one
 // that nobody needs, such as in a page that is free.
 func TestFlippedBits(t *testing.T) {
@@ -222,16 +230,16 @@ func TestFlippedBits(t *testing.T) {
 		v.try(fmt.Sprintf("byte %d xor %#x", at, mask), v.original)
 		v.original[at] ^= mask
 	}
-	for range 500 {
+	for range scaled(150) {
 		flip(r.IntN(len(v.original)), 1<<r.IntN(8))
 		flip(r.IntN(len(v.original)), byte(1+r.IntN(255)))
 	}
 	// What describes a page stands in front of it, without a checksum.
 	pages := len(v.original) / os.Getpagesize()
-	for range 1000 {
+	for range scaled(300) {
 		flip(r.IntN(pages)*os.Getpagesize()+r.IntN(pageHeader+8*elementSize), 1<<r.IntN(8))
 	}
-	v.report(300, 100)
+	v.report(100, 30)
 }
 
 // How many elements a page has is tried bit by bit for all pages: a loss of the
@@ -274,7 +282,7 @@ func TestMovedPages(t *testing.T) {
 		clear(page(image, i))
 		v.try(fmt.Sprintf("page %d is zero", i), image)
 	}
-	for range 200 {
+	for range scaled(60) {
 		i, j := r.IntN(pages), r.IntN(pages)
 		image := slices.Clone(v.original)
 		copy(page(image, i), page(v.original, j))
@@ -282,7 +290,7 @@ func TestMovedPages(t *testing.T) {
 		copy(page(image, j), page(v.original, i))
 		v.try(fmt.Sprintf("pages %d and %d have changed places", i, j), image)
 	}
-	v.report(100, 10)
+	v.report(50, 10)
 }
 
 // What Open refuses as damaged says so, and what the operator can do.

@@ -237,7 +237,8 @@ func TestHealthIsReportedOnce(t *testing.T) {
 func TestLoggerHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := make(chan struct{})
-		b := open(t, file(t), Options{Logger: slog.New(stuck{slog.DiscardHandler, log})})
+		b := open(t, file(t), Options{})
+		b.SetOptions(Options{Logger: slog.New(stuck{slog.DiscardHandler, log})})
 		onDisk(b).set(notWritten)
 		publishing := ask(context.Background(), b, on("a", "x"))
 		if err := b.Health(); !errors.Is(err, errDisk) {

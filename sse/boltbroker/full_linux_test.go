@@ -20,8 +20,8 @@ import (
 // and all that was acknowledged is there, and nothing else. The disk is full for
 // a process of its own, whose files may not grow.
 func TestFullDisk(t *testing.T) {
-	t.Parallel()                               // it waits
-	child := exec.Command(os.Args[0], file(t)) //nolint:gosec // this test
+	t.Parallel() // it waits
+	child := exec.Command(os.Args[0], file(t))
 	child.Env = append(os.Environ(), childVariable+"=full")
 	out, err := child.CombinedOutput()
 	t.Logf("%s", out)

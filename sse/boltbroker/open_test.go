@@ -59,7 +59,7 @@ func init() {
 func TestLockedByAnotherProcess(t *testing.T) {
 	t.Parallel() // it waits
 	path := file(t)
-	child := exec.Command(os.Args[0], path) //nolint:gosec // this test
+	child := exec.Command(os.Args[0], path)
 	child.Env = append(os.Environ(), childVariable+"=hold")
 	in, err := child.StdinPipe()
 	if err != nil {

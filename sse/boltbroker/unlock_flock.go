@@ -10,5 +10,5 @@ import (
 // unlock gives back the lock of bbolt, which the mapping of the file would hold
 // even when the file is closed.
 func unlock(file *os.File) error {
-	return syscall.Flock(int(file.Fd()), syscall.LOCK_UN) //nolint:gosec // descriptors are small
+	return syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
 }
