@@ -55,6 +55,12 @@ fuzz: ## run every fuzz target for FUZZTIME
 		done; \
 	done
 
+TORTURE_TIME ?= 10m
+
+.PHONY: torture
+torture: ## kill, stop and reload Caddy for TORTURE_TIME, and check that nothing is lost (see docs/torture.md)
+	TORTURE_TIME=$(TORTURE_TIME) TORTURE_SEED=$(TORTURE_SEED) $(GO) test -race -v -count=1 -timeout 0 -run '^TestTorture$$' ./internal/torture
+
 .PHONY: bench
 bench: ## measure delivery against the machine's limit (see bench/README.md)
 	cd bench && $(GO) run .
