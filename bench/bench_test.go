@@ -17,21 +17,136 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// Everything runs to its end, and every event is delivered once; how fast is
-// no matter.
+// Everything runs to its end, and every event is delivered once, in order; how
+// fast is no matter.
 func TestRun(t *testing.T) {
-	set := settings{streams: 20, events: 50, rounds: 1, size: 150, out: filepath.Join(t.TempDir(), "results", "test.md")}
-	if err := run(t.Context(), set); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(set.out)
+	caddy, err := buildCaddy(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, engine := range engines {
-		if got := strings.Count(string(text), "| "+engine+" |"); got != 4 {
-			t.Errorf("%s is in %d tables of the report, want 4", engine, got)
+	for _, test := range []struct {
+		command string
+		rows    map[string]int // that begin so, in the report
+	}{
+		{
+			"-streams 20 -events 50 -rounds 1",
+			map[string]int{"| loop |": 4, "| caddy |": 4, "| naive |": 4},
+		},
+		{
+			"storm -streams 40 -channels 7 -events 10 -rounds 1",
+			map[string]int{"| memory |": 14, "| bolt |": 18},
+		},
+		{
+			"record -events 4000 -keep 500 -rounds 1 -sharing 100ms",
+			map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1},
+		},
+	} {
+		t.Run(test.command, func(t *testing.T) {
+			j, err := readArguments(strings.Fields(test.command))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.out = filepath.Join(t.TempDir(), "results", "test.md")
+			if err := j.run(t.Context(), caddy); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(j.out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for start, want := range test.rows {
+				if got := strings.Count("\n"+string(text), "\n"+start); got != want+strings.Count(string(text), "\n"+start+"---") {
+					t.Errorf("%d rows of the report begin with %q, want %d", got, start, want)
+				}
+			}
+		})
+	}
+}
+
+// What is not understood is an error, before anything is built.
+func TestArguments(t *testing.T) {
+	for _, test := range []struct {
+		arguments string
+		want      string // empty for none
+	}{
+		{"", ""},
+		{"-streams 10", ""},
+		{"storm -channels 1", ""},
+		{"record -events 100 -dir /tmp", ""},
+		{"strom", `"strom" is not understood`},
+		{"-streams 10 storm", `"storm" is not understood`},
+		{"storm -keep 10", "flag provided but not defined: -keep"},
+		{"storm -streams 10 -channels 11", "more channels than streams"},
+		{"storm -events 1001", "events must be at most 1000"},
+		{"storm -channels 5000 -size 200", "more than a request may hold"},
+		{"storm -streams 100000000", "need 200000100 files"},
+		{"record -events 39", "events must be at least 40"},
+		{"record -sharing 0s", "sharing must be positive"},
+		{"-size 10", "size must be at least 33"},
+	} {
+		_, err := readArguments(strings.Fields(test.arguments))
+		if (err == nil) != (test.want == "") || (err != nil && !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%q: got %v, want %q", test.arguments, err, test.want)
 		}
+	}
+}
+
+// A stream remembers the last id as a browser does, what the hub said of that
+// which was presented, and notices events that come late or again.
+func TestStreamNote(t *testing.T) {
+	var s stream
+	for _, step := range []struct {
+		frame   string
+		inOrder bool
+		last    string
+	}{
+		{"retry: 3000\nid: e.7\nevent: hub:open\ndata: {\"connection\":\"c\",\"resume\":\"complete\"}", true, "e.7"},
+		{"id: e.8\ndata: one", true, "e.8"},
+		{"id: e.10\nevent: x\ndata: two\ndata: id: e.1", true, "e.10"},
+		{": keepalive\nid: e.12", true, "e.12"},
+		{": keepalive", true, "e.12"},
+		{"id: e.12\ndata: late", false, "e.12"},
+		{"id: e.11\ndata: later", false, "e.11"},
+	} {
+		if got := s.note([]byte(step.frame)); got != step.inOrder || string(s.last) != step.last {
+			t.Errorf("%q: got %t and the id %q, want %t and %q", step.frame, got, s.last, step.inOrder, step.last)
+		}
+	}
+	if s.resume != "complete" || s.broken != nil {
+		t.Errorf("got the resume %q and the error %v, want complete and none", s.resume, s.broken)
+	}
+	s.note([]byte("id: e.20\nevent: hub:reset\ndata: {}"))
+	if s.broken == nil {
+		t.Error("a reset is no error")
+	}
+}
+
+// A tally takes the events of each publisher once, in their order.
+func TestTallyTake(t *testing.T) {
+	y := newTally(2)
+	first, second := y.series(0), y.series(1)
+	done := y.reached(3)
+	for _, step := range []struct {
+		name  string
+		event stamp
+		want  bool
+	}{
+		{"first", stamp{series: first}, true},
+		{"again", stamp{series: first}, false},
+		{"of the other", stamp{series: second}, true},
+		{"one is missing", stamp{series: first, number: 2}, false},
+		{"nobody's", stamp{series: second + 1}, false},
+		{"nobody's before", stamp{series: first - 1}, false},
+		{"next", stamp{series: first, number: 1}, true},
+	} {
+		if got := y.take(0, step.event, 0); got != step.want {
+			t.Errorf("%s: got %t, want %t", step.name, got, step.want)
+		}
+	}
+	select {
+	case <-done:
+	default:
+		t.Errorf("%d events were received, which is not 3", y.count())
 	}
 }
 
@@ -85,5 +200,8 @@ func TestSeriesTake(t *testing.T) {
 	}
 	if s.left != 1 {
 		t.Errorf("%d events are left, want 1", s.left)
+	}
+	if s.take(0, stamp{series: s.id, number: 1}, 2*time.Second); s.finished[0] != 2*time.Second || s.finished[1] != 0 {
+		t.Errorf("the receivers finished at %v, want only the first, at 2s", s.finished)
 	}
 }

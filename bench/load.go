@@ -3,14 +3,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -50,7 +45,7 @@ func (c *contestant) measure(ctx context.Context, l load) (result, error) {
 
 func (c *contestant) apply(ctx context.Context, l load) (result, error) {
 	s := newSeries(l.events, l.receivers, l.publishers)
-	c.audience.series.Store(s)
+	c.audience.expect(s)
 	cpu, client, start := cpuTime(c.pid), cpuTime(os.Getpid()), time.Now()
 	if err := c.publish(ctx, l, s); err != nil {
 		return result{}, err
@@ -79,12 +74,12 @@ func (c *contestant) publish(ctx context.Context, l load, s *series) error {
 	defer cancel(nil)
 	var running sync.WaitGroup
 	for i := range l.publishers {
-		p, err := c.newPublisher(ctx)
+		p, err := c.newPublisher(ctx, c.channel, c.size)
 		if err != nil {
 			return err
 		}
 		running.Go(func() {
-			defer func() { _ = p.conn.Close() }()
+			defer p.close()
 			if err := p.run(ctx, l, s, i); err != nil {
 				cancel(fmt.Errorf("publish: %w", err))
 			}
@@ -99,71 +94,6 @@ func (c *contestant) publish(ctx context.Context, l load, s *series) error {
 	if errors.Is(err, errSilence) {
 		err = errors.Join(err, c.leave()) // now nobody else has the series
 		err = fmt.Errorf("%d of %d deliveries are missing: %w", l.events*l.receivers-s.latency.total, l.events*l.receivers, err)
-	}
-	return err
-}
-
-// A publisher posts events on one connection.
-type publisher struct {
-	conn    net.Conn
-	answers *bufio.Reader
-	request []byte
-	data    []byte // the end of the request
-}
-
-// newPublisher connects to the publish endpoint. The connection is unusable
-// once ctx is done.
-func (c *contestant) newPublisher(ctx context.Context) (*publisher, error) {
-	conn, err := net.Dial("tcp", c.publishAt)
-	if err != nil {
-		return nil, err
-	}
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	request := fmt.Appendf(nil, "POST /sse/publish/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", c.channel, c.publishAt, c.size)
-	request = append(request, bytes.Repeat([]byte{'x'}, c.size)...)
-	return &publisher{
-		conn:    conn,
-		answers: bufio.NewReader(conn),
-		request: request,
-		data:    request[len(request)-c.size:],
-	}, nil
-}
-
-// run publishes the part of a series that is the i-th publisher's.
-func (p *publisher) run(ctx context.Context, l load, s *series, i int) error {
-	start := time.Now()
-	for n := i; n < l.events; n += l.publishers {
-		if err := p.post(s.id, n); err != nil {
-			return err
-		}
-		next := s.done[i]
-		var tick <-chan time.Time
-		if l.every > 0 {
-			next, tick = nil, time.After(time.Until(start.Add(time.Duration(n+1)*l.every)))
-		}
-		select {
-		case <-next:
-		case <-tick:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	return nil
-}
-
-func (p *publisher) post(series uint32, n int) error {
-	stamp{series, uint32(n), now()}.put(p.data)
-	if _, err := p.conn.Write(p.request); err != nil {
-		return err
-	}
-	answer, err := http.ReadResponse(p.answers, nil)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = errors.New(answer.Status + ": " + string(body))
 	}
 	return err
 }

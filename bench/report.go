@@ -9,15 +9,21 @@ import (
 	"time"
 )
 
-// report writes what was found as Markdown.
-func report(set settings, on subject, rounds []round) string {
+// reportHead begins a report as Markdown: when, what and on what.
+func reportHead(command string, on subject) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n", time.Now().Format(time.DateOnly))
-	fmt.Fprintf(&b, "    go run . -streams %d -events %d -rounds %d -size %d\n\n", set.streams, set.events, set.rounds, set.size)
+	fmt.Fprintf(&b, "# %s\n\n    %s\n\n", time.Now().Format(time.DateOnly), command)
 	for line := range strings.Lines(on.String()) {
 		fmt.Fprintf(&b, "    %s", line)
 	}
-	fmt.Fprintf(&b, "\n\nMedians of %d interleaved rounds. CPU is the server's, in seconds per million deliveries; × loop is\n", set.rounds)
+	b.WriteString("\n\n")
+	return b.String()
+}
+
+// report writes what the fan-out cost.
+func report(set settings, rounds []round) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Medians of %d interleaved rounds. CPU is the server's, in seconds per million deliveries; × loop is\n", set.rounds)
 	b.WriteString("its ratio to the floor within a round [lowest to highest].\n")
 
 	fmt.Fprintf(&b, "\n## %d streams on one channel\n\n", set.streams)
@@ -84,7 +90,8 @@ func medianOf(rounds []round, engine string, load func(sample) result, value fun
 	return median(rounds, func(r round) float64 { return value(load(r[engine])) })
 }
 
-func values(rounds []round, value func(round) float64) []float64 {
+// values returns what is to be known of all rounds, the lowest first.
+func values[R any](rounds []R, value func(R) float64) []float64 {
 	var found []float64
 	for _, r := range rounds {
 		found = append(found, value(r))
@@ -94,12 +101,12 @@ func values(rounds []round, value func(round) float64) []float64 {
 }
 
 // median is the middle one, of an even number the lower of the two.
-func median(rounds []round, value func(round) float64) float64 {
+func median[R any](rounds []R, value func(R) float64) float64 {
 	return values(rounds, value)[(len(rounds)-1)/2]
 }
 
 // spread is the median with the lowest and the highest.
-func spread(rounds []round, value func(round) float64) string {
+func spread[R any](rounds []R, value func(R) float64) string {
 	all := values(rounds, value)
 	return fmt.Sprintf("%.2f [%.2f to %.2f]", median(rounds, value), all[0], all[len(all)-1])
 }

@@ -74,7 +74,7 @@ func playRounds(ctx context.Context, set settings, caddy string) ([]round, error
 func playRound(ctx context.Context, set settings, caddy string, number int) (round, error) {
 	var all []*contestant
 	for i := range engines {
-		s, err := startServer(ctx, engines[(number+i)%len(engines)], caddy)
+		s, err := startServer(ctx, plan{engine: engines[(number+i)%len(engines)], caddy: caddy})
 		if err != nil {
 			return nil, err
 		}
@@ -102,9 +102,13 @@ func (c *contestant) subscribe(ctx context.Context, n int, channel func(i int) s
 	if err := c.leave(); err != nil {
 		return err
 	}
+	wanted := make([]subscription, n)
+	for i := range wanted {
+		wanted[i].channel = channel(i)
+	}
 	var err error
-	c.audience, err = openAudience(ctx, c.streamsAt, n, channel)
-	c.channel = channel(0)
+	c.audience, err = openAudience(ctx, c.streamsAt, wanted, nothing{})
+	c.channel = wanted[0].channel
 	return err
 }
 

@@ -15,9 +15,12 @@ type series struct {
 	seen      []bool // by receiver and event
 	missing   []int  // receivers, by event
 	left      int    // events that somebody misses
-	latency   histogram
-	complete  chan struct{}   // closed when none is left
-	done      []chan struct{} // gets a token when the publisher's event is received by all
+	lacking   []int  // events, by receiver
+	// finished is when each receiver had all events.
+	finished []time.Duration
+	latency  histogram
+	complete chan struct{}   // closed when none is left
+	done     []chan struct{} // gets a token when the publisher's event is received by all
 }
 
 var lastSeries atomic.Uint32
@@ -30,11 +33,16 @@ func newSeries(events, receivers, publishers int) *series {
 		seen:      make([]bool, receivers*events),
 		missing:   make([]int, events),
 		left:      events,
+		lacking:   make([]int, receivers),
+		finished:  make([]time.Duration, receivers),
 		complete:  make(chan struct{}),
 		done:      make([]chan struct{}, publishers),
 	}
 	for i := range s.missing {
 		s.missing[i] = receivers
+	}
+	for i := range s.lacking {
+		s.lacking[i] = events
 	}
 	for i := range s.done {
 		s.done[i] = make(chan struct{}, 1)
@@ -43,9 +51,9 @@ func newSeries(events, receivers, publishers int) *series {
 }
 
 // take notes that a receiver got an event, and returns whether it was to get
-// it, for the first time. A nil series expects nothing.
+// it, for the first time.
 func (s *series) take(receiver int, event stamp, at time.Duration) bool {
-	if s == nil || event.series != s.id || int(event.number) >= len(s.missing) || receiver >= s.receivers {
+	if event.series != s.id || int(event.number) >= len(s.missing) || receiver >= s.receivers {
 		return false
 	}
 	seen := &s.seen[receiver*len(s.missing)+int(event.number)]
@@ -54,6 +62,9 @@ func (s *series) take(receiver int, event stamp, at time.Duration) bool {
 	}
 	*seen = true
 	s.latency.add(at - event.at)
+	if s.lacking[receiver]--; s.lacking[receiver] == 0 {
+		s.finished[receiver] = at
+	}
 	if s.missing[event.number]--; s.missing[event.number] > 0 {
 		return true
 	}

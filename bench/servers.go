@@ -19,17 +19,24 @@ import (
 // the others are in proportion.
 var engines = []string{"loop", "caddy", "naive"}
 
+// A plan says which server to start.
+type plan struct {
+	engine string
+	caddy  string // its program
+	hub    string // the options of Caddy's hub, lines of a Caddyfile; empty for the defaults
+}
+
 // A server is one engine in a process of its own.
 type server struct {
-	engine string
-	pid    int
+	plan
+	pid int
 	// Addresses of the event streams, of the publish endpoint, and of
 	// net/http/pprof.
 	streamsAt, publishAt, adminAt string
 
 	cancel context.CancelFunc
 	exited chan struct{}
-	log    bytes.Buffer // to be read when it has exited
+	log    *bytes.Buffer // to be read when it has exited
 }
 
 // startTimeout is how long a server may take until it listens.
@@ -37,40 +44,53 @@ const startTimeout = 20 * time.Second
 
 // startServer starts an engine and returns when it listens. The caller stops
 // it; it is killed as well when ctx is done or this process ends.
-func startServer(ctx context.Context, engine, caddy string) (*server, error) {
+func startServer(ctx context.Context, p plan) (*server, error) {
 	addresses, err := freeAddresses(3)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{
-		engine: engine, streamsAt: addresses[0], publishAt: addresses[1], adminAt: addresses[2],
-		exited: make(chan struct{}),
-	}
-	ctx, s.cancel = context.WithCancel(ctx)
-	cmd, err := s.command(ctx, caddy)
-	if err != nil {
-		s.cancel()
+	s := &server{plan: p, streamsAt: addresses[0], publishAt: addresses[1], adminAt: addresses[2]}
+	if err := s.start(ctx); err != nil {
 		return nil, err
-	}
-	cmd.Stderr = &s.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		s.cancel()
-		return nil, err
-	}
-	s.pid = cmd.Process.Pid
-	go func() {
-		defer close(s.exited)
-		_ = cmd.Wait() // it is always killed; if it ends before, the log says why
-	}()
-	if err := s.waitListening(ctx); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("start %s: %w\n%s", engine, err, s.log.Bytes())
 	}
 	return s, nil
 }
 
-func (s *server) command(ctx context.Context, caddy string) (*exec.Cmd, error) {
+// restart kills the server with SIGKILL, and starts it again at the same
+// addresses.
+func (s *server) restart(ctx context.Context) error {
+	s.stop()
+	return s.start(ctx)
+}
+
+func (s *server) start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd, err := s.command(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	log := new(bytes.Buffer)
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return err
+	}
+	exited := make(chan struct{})
+	s.pid, s.cancel, s.exited, s.log = cmd.Process.Pid, cancel, exited, log
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // it is always killed; if it ends before, the log says why
+	}()
+	if err := s.waitListening(ctx); err != nil {
+		s.stop()
+		return fmt.Errorf("start %s: %w\n%s", s.engine, err, s.log.Bytes())
+	}
+	return nil
+}
+
+func (s *server) command(ctx context.Context) (*exec.Cmd, error) {
 	if s.engine != "caddy" {
 		self, err := os.Executable()
 		if err != nil {
@@ -79,12 +99,12 @@ func (s *server) command(ctx context.Context, caddy string) (*exec.Cmd, error) {
 		s.adminAt = s.publishAt
 		return exec.CommandContext(ctx, self, s.engine, s.streamsAt, s.publishAt), nil
 	}
-	dir := filepath.Dir(caddy)
+	dir := filepath.Dir(s.caddy)
 	file := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, s.adminAt, s.streamsAt, s.publishAt), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, s.adminAt, s.hub, s.streamsAt, s.publishAt), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, caddy, "run", "--config", file)
+	cmd := exec.CommandContext(ctx, s.caddy, "run", "--config", file)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	return cmd, nil
 }
@@ -93,6 +113,9 @@ func (s *server) command(ctx context.Context, caddy string) (*exec.Cmd, error) {
 const caddyfile = `{
 	admin %s
 	persist_config off
+	sse {
+		%s
+	}
 }
 http://%s {
 	bind 127.0.0.1

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A stream reads the answer to a subscription from pieces as they come off
@@ -15,6 +16,14 @@ type stream struct {
 	state   streamState
 	chunk   int    // bytes left of the chunk, or its size as far as it was read
 	partial []byte // start of the head or of a frame
+
+	subscription
+	began, answered time.Duration // by the clock of this process
+	// What a browser would remember, and the number in it.
+	last   []byte
+	seq    uint64
+	resume string // what the hub said of the id that was presented
+	broken error  // what the hub said that must not happen here
 }
 
 type streamState int
@@ -33,6 +42,49 @@ var (
 )
 
 var errEnded = errors.New("the server ended a stream")
+
+var (
+	lineID     = []byte("id: ")
+	ownEvent   = []byte("event: hub:")
+	resumeName = []byte(`"resume":"`)
+)
+
+// note takes from a frame what a stream remembers. It reports false if the frame
+// is an event that does not come behind those before it.
+func (s *stream) note(frame []byte) (inOrder bool) {
+	isEvent := true // and no frame of the hub's own
+	for line := range bytes.Lines(frame) {
+		switch {
+		case bytes.HasPrefix(line, lineID):
+			s.last = append(s.last[:0], bytes.TrimSpace(line[len(lineID):])...)
+		case bytes.HasPrefix(line, ownEvent):
+			isEvent = false
+			if !bytes.HasPrefix(line, []byte("event: hub:open")) {
+				s.broken = fmt.Errorf("the hub said %q", frame)
+			}
+			_, rest, _ := bytes.Cut(frame, resumeName)
+			word, _, _ := bytes.Cut(rest, []byte(`"`))
+			s.resume = string(word)
+		case line[0] == ':':
+			isEvent = false
+		}
+		if bytes.HasPrefix(line, []byte("data: ")) {
+			break // the last of the fields
+		}
+	}
+	before := s.seq
+	s.seq = seqOf(s.last)
+	return !isEvent || s.seq > before
+}
+
+// seqOf returns the number of an event's id: what is behind the dot, if it has
+// one.
+func seqOf(id []byte) (seq uint64) {
+	for _, c := range id[bytes.LastIndexByte(id, '.')+1:] {
+		seq = seq*10 + uint64(c-'0')
+	}
+	return seq
+}
 
 // feed takes the next piece, and calls frame with each frame that it completes.
 // The bytes are valid during the call.
