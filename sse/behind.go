@@ -148,12 +148,15 @@ func (s *Subscriber) encodePage(page Page) batch {
 		if e.Position.Seq > head {
 			break
 		}
+		b.bytes = s.appendEnds(b.bytes, e.Position.Seq-1)
 		if e.Event.End != EndOnly && s.wants(e) {
 			b.bytes = AppendEvent(b.bytes, e.Position, &e.Event)
 			b.events++
 		}
 	}
-	s.advance(max(s.position, min(page.Through.Seq, head)))
+	through := min(page.Through.Seq, head)
+	b.bytes = s.appendEnds(b.bytes, through)
+	s.advance(max(s.position, through))
 	s.earliest = false
 	return b
 }

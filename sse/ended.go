@@ -121,15 +121,17 @@ func (s *Subscriber) markEnd(seq uint64) {
 
 // beginEnds finds what one who has just joined is to be told: which of the
 // channels that it named have ended, whenever that was, and of its patterns
-// those that ended behind its position.
+// those that ended at its position or behind it: it may have received the event
+// there, and nothing more.
 func (h *Hub) beginEnds(s *Subscriber) {
 	for _, item := range s.cover {
 		if isPattern(item) {
-			s.ends = append(s.ends, h.ended.since(s.position, item)...)
+			s.ends = append(s.ends, h.ended.since(max(s.position, 1)-1, item)...)
 		} else if seq, ok := h.ended.seqs[item]; ok {
 			s.ends = append(s.ends, Ended{item, seq})
 		}
 	}
+	sortEnds(s.ends)
 	s.told = h.head.Load()
 	s.over = h.allEnded(s)
 }
@@ -142,8 +144,8 @@ func (h *Hub) allEnded(s *Subscriber) bool {
 	})
 }
 
-// findEnds adds what ended since the subscriber was told last, up to a seq.
-func (s *Subscriber) findEnds(through uint64) {
+// findEnds adds what ended since it was looked for last.
+func (s *Subscriber) findEnds() {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -154,25 +156,42 @@ func (s *Subscriber) findEnds(through uint64) {
 			s.ends = append(s.ends, Ended{item, seq})
 		}
 	}
-	s.told = max(s.told, through, h.head.Load())
+	sortEnds(s.ends)
+	s.told = h.head.Load()
 	s.over = h.allEnded(s)
 }
 
-// pullEnds tells which channels ended up to a seq, behind their last events.
-func (s *Subscriber) pullEnds(through uint64) batch {
-	if len(s.ends) == 0 {
-		return batch{}
+// pullUntilEnd goes on to where a channel ended, and tells that. Events behind
+// it come later: if the connection breaks in between, the position that the
+// client presents next must not be one behind an end that it was not told.
+func (s *Subscriber) pullUntilEnd() batch {
+	end := s.ends[0].Seq
+	if s.position < end {
+		work := slices.Clone(s.work) // which pullEvents empties as if there were no more
+		b := s.pullEvents(end)
+		if !s.behind {
+			s.work = work
+		}
+		if b.some() {
+			return b
+		}
 	}
-	slices.SortStableFunc(s.ends, func(a, b Ended) int { return cmp.Compare(a.Seq, b.Seq) })
-	var b batch
+	return batch{bytes: s.appendEnds(nil, end)}
+}
+
+// appendEnds appends what tells which channels ended up to a seq.
+func (s *Subscriber) appendEnds(b []byte, through uint64) []byte {
 	told := 0
 	for told < len(s.ends) && s.ends[told].Seq <= through {
-		b.bytes = appendEnd(b.bytes, s.ends[told].Channel)
+		b = appendEnd(b, s.ends[told].Channel)
 		told++
 	}
-	s.ends = slices.Delete(s.ends, 0, told)
-	if len(s.ends) == 0 {
+	if s.ends = s.ends[told:]; len(s.ends) == 0 {
 		s.ends = nil
 	}
 	return b
+}
+
+func sortEnds(ends []Ended) {
+	slices.SortStableFunc(ends, func(a, b Ended) int { return cmp.Compare(a.Seq, b.Seq) })
 }

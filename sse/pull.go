@@ -54,15 +54,12 @@ func (s *Subscriber) pull() batch {
 		return batch{closing: closing}
 	}
 	if end > s.told {
-		s.findEnds(head)
+		s.findEnds()
 	}
-	if b := s.pullEnds(s.position); len(b.bytes) > 0 {
-		return b
+	if len(s.ends) > 0 && s.ends[0].Seq <= head {
+		return s.pullUntilEnd()
 	}
 	if b := s.pullEvents(head); b.some() {
-		return b
-	}
-	if b := s.pullEnds(head); len(b.bytes) > 0 {
 		return b
 	}
 	if s.over && len(s.ends) == 0 {
@@ -234,7 +231,7 @@ func (s *Subscriber) settle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	settled := s.hub.settled.Load()
-	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.behind || settled <= s.position {
+	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.newestEnd > s.told || len(s.ends) > 0 || s.behind || settled <= s.position {
 		return false
 	}
 	s.advance(settled)
