@@ -16,7 +16,9 @@ func init() {
 // at /sse/. The query parameter `hub` chooses a hub other than `default`. Who
 // may use it is the admin endpoint's business; by default that is who is on
 // the same machine.
-type Admin struct{}
+type Admin struct {
+	ending <-chan struct{}
+}
 
 const adminBase = "/sse"
 
@@ -29,10 +31,13 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision makes the metrics of the hubs known.
-func (Admin) Provision(ctx caddy.Context) error { return registerMetrics(ctx) }
+func (a *Admin) Provision(ctx caddy.Context) error {
+	a.ending = ctx.Done()
+	return registerMetrics(ctx)
+}
 
 // Routes implements caddy.AdminRouter.
-func (a Admin) Routes() []caddy.AdminRoute {
+func (a *Admin) Routes() []caddy.AdminRoute {
 	handler := caddy.AdminHandlerFunc(a.serve)
 	return []caddy.AdminRoute{
 		{Pattern: adminBase, Handler: handler},
@@ -40,10 +45,10 @@ func (a Admin) Routes() []caddy.AdminRoute {
 	}
 }
 
-func (Admin) serve(w http.ResponseWriter, r *http.Request) error {
+func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	hub, err := chooseHub(r)
 	if err == nil {
-		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub"}
+		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub", ending: a.ending}
 		err = q.serve(w, r, strings.TrimPrefix(r.URL.Path, adminBase))
 	}
 	if err != nil {
@@ -82,6 +87,6 @@ func chooseHub(r *http.Request) (*liveHub, error) {
 
 // Interface guards
 var (
-	_ caddy.AdminRouter = Admin{}
-	_ caddy.Provisioner = Admin{}
+	_ caddy.AdminRouter = (*Admin)(nil)
+	_ caddy.Provisioner = (*Admin)(nil)
 )

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -24,12 +26,13 @@ func init() {
 // places that Caddy's admin API does not reach: another port, a Unix socket, a
 // network. It answers these requests under its base:
 //
-//	POST /publish/{channel}   publish the body on the channel
-//	POST /publish             publish an envelope or an array of them
-//	GET  /                    the hub's numbers
-//	GET  /channels            its channels, with counts
-//	GET  /channels/{channel}  one channel with its kept events
-//	GET  /health              200 while the hub can publish and deliver
+//	POST   /publish/{channel}   publish the body on the channel
+//	POST   /publish             publish an envelope, or an array or stream of them
+//	GET    /                    the hub's numbers
+//	GET    /channels            its channels, with counts
+//	GET    /channels/{channel}  one channel with its kept events
+//	DELETE /channels/{channel}  end the channel
+//	GET    /health              200 while the hub can publish and deliver
 //
 // Exactly one of `tokens` and `unauthenticated` must be set.
 type API struct {
@@ -48,10 +51,12 @@ type API struct {
 	// Whether everybody who can reach the endpoint may use it.
 	Unauthenticated bool `json:"unauthenticated,omitempty"`
 
-	// Channels and prefix patterns that may be published to. Default: all.
+	// Channels and prefix patterns that may be published to and ended.
+	// Default: all.
 	Allow []string `json:"allow,omitempty"`
 
-	// The largest body of a request, in bytes. Default: 1 MiB.
+	// The largest body of a request, in bytes, or of a line where lines are
+	// published as a stream. Default: 1 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	tokens   [][sha256.Size]byte
@@ -90,8 +95,28 @@ func (a *API) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	a.requests = requests{hub: hub, allow: a.Allow, maxBody: a.MaxBody}
+	ending, err := untilStopping(ctx)
+	if err != nil {
+		return err
+	}
+	a.requests = requests{hub: hub, allow: a.Allow, maxBody: a.MaxBody, ending: ending}
 	return nil
+}
+
+// untilStopping returns a channel that is closed when the configuration is about
+// to be stopped: before Caddy waits for requests that are open, which it does
+// without bound when it exits.
+func untilStopping(ctx caddy.Context) (<-chan struct{}, error) {
+	module, err := ctx.App("events")
+	if err != nil {
+		return nil, fmt.Errorf("get the events app: %w", err)
+	}
+	ending, end := context.WithCancel(ctx) // a configuration that fails ends too
+	if err := module.(*caddyevents.App).On("stopping", handler(func(context.Context) { end() })); err != nil {
+		end()
+		return nil, err
+	}
+	return ending.Done(), nil
 }
 
 // setUp checks the settings and gives them their defaults.
@@ -151,6 +176,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Hand
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := a.authenticate(r); err != nil {
 		return err
+	}
+	if err := a.requests.hub.await(r.Context()); err != nil {
+		return publishProblem(err)
 	}
 	// Caddy's path matcher ignores case, and so must this.
 	if path := r.URL.Path; len(path) >= len(a.Base) && strings.EqualFold(path[:len(a.Base)], a.Base) {

@@ -28,15 +28,35 @@ func parseJSON(body []byte) (events []sse.Event, isArray bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		return []sse.Event{e}, false, atEnd(decoder)
+		return []sse.Event{e}, false, atEnd(decoder, moreInArray)
 	case json.Delim('['):
 		events, err := parseArray(decoder)
 		if err != nil {
 			return nil, true, err
 		}
-		return events, true, atEnd(decoder)
+		return events, true, atEnd(decoder, moreInArray)
 	}
 	return nil, false, problemf(http.StatusBadRequest, "the body must be a JSON object, which is one envelope, or an array of them")
+}
+
+// parseLine reads an envelope that is a line of its own.
+func parseLine(text []byte) (sse.Event, error) {
+	if !utf8.Valid(text) {
+		return sse.Event{}, errNotUTF8("line")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	start, err := decoder.Token()
+	if err != nil {
+		return sse.Event{}, jsonProblem(err)
+	}
+	if start != json.Delim('{') {
+		return sse.Event{}, problemf(http.StatusBadRequest, "a line must be a JSON object, which is one envelope")
+	}
+	e, err := parseEnvelope(decoder)
+	if err != nil {
+		return e, err
+	}
+	return e, atEnd(decoder, moreInLines)
 }
 
 func parseArray(decoder *json.Decoder) ([]sse.Event, error) {
@@ -112,6 +132,12 @@ func setField(e *sse.Event, name string, value json.RawMessage) error {
 		err = unmarshal(value, &e.Name, name, "a string")
 	case "retry":
 		e.Retry, err = parseRetry(string(value))
+	case "id":
+		if err = unmarshal(value, &e.ID, name, "a string"); err == nil {
+			err = checkID(e.ID)
+		}
+	case "end":
+		e.End, err = parseEnd(string(value))
 	default:
 		return unknownField(name)
 	}
@@ -176,9 +202,15 @@ func hexUnit(text []byte) rune {
 	return rune(n)
 }
 
-func atEnd(decoder *json.Decoder) error {
+// Where several events go, for those who put them elsewhere.
+const (
+	moreInArray = "put them into an array"
+	moreInLines = "put each on a line of its own"
+)
+
+func atEnd(decoder *json.Decoder, more string) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return problemf(http.StatusBadRequest, "something follows the end of the JSON value at byte %d; to publish several events, put them into an array", decoder.InputOffset())
+		return problemf(http.StatusBadRequest, "something follows the end of the JSON value at byte %d; to publish several events, %s", decoder.InputOffset(), more)
 	}
 	return nil
 }

@@ -1,6 +1,11 @@
 package caddymodule
 
-import "github.com/caddy-sse/caddy-sse/sse"
+import (
+	"io"
+	"net/http"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
 
 var (
 	ParseJSON = parseJSON
@@ -21,4 +26,40 @@ func RemovedTurnsAway() bool {
 	r := &route{streams: make(map[*sse.Subscriber]struct{})}
 	_ = r.Destruct() // it never fails
 	return r.add(new(sse.Subscriber), 0) == removed
+}
+
+// Handler answers the requests of the API for a hub, without Caddy around it.
+func Handler(hub *sse.Hub, maxBody int64, ending <-chan struct{}) http.Handler {
+	q := requests{hub: &liveHub{Hub: hub, name: "test"}, maxBody: maxBody, ending: ending}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := q.serve(w, r, r.URL.Path); err != nil {
+			_ = writeProblem(w, asProblem(err))
+		}
+	})
+}
+
+// A Line is a line of a body as it is published or, with a status, refused.
+type Line struct {
+	Number int
+	Text   string
+	Status int
+}
+
+// ReadLines reads a body as the API does.
+func ReadLines(body io.Reader, limit int64) (found []Line) {
+	reader := newLineReader(body, limit)
+	go reader.run()
+	for {
+		lines := reader.take()
+		if len(lines) == 0 {
+			return found
+		}
+		for _, l := range lines {
+			status := 0
+			if l.refused != nil {
+				status = l.refused.Status
+			}
+			found = append(found, Line{l.number, string(l.text), status})
+		}
+	}
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unicode/utf8"
 
@@ -26,6 +28,7 @@ func FuzzEnvelope(f *testing.F) {
 		`[{"channel":"a"},{"channel":"b","data":""}]`,
 		`{"channel":"a","data":"\ud83d\ude00\r\n\u2028","id":"x"}`,
 		`{"ch\u0061nnel":"a","channel":"b"}`,
+		`{"channel":"a","id":"x","end":true}`, `[{"channel":"a","end":false},{"channel":"a","id":"\u00e9","end": true }]`, `{"channel":"a","end":"true"}`, `{"channel":"a","id":""}`,
 		"[]", "{}", "null", `"a"`, "[[]]", "[{},1]", `{"channel":null}`, `{"channel":"a"}x`, `{"channel":"a",}`, `{"retry":1e3}`, `{"retry":-0}`,
 	} {
 		f.Add([]byte(seed))
@@ -84,6 +87,13 @@ func compareEnvelope(t *testing.T, e sse.Event, envelope map[string]json.RawMess
 			var ms int64
 			err = json.Unmarshal(value, &ms)
 			want.Retry = time.Duration(ms) * time.Millisecond
+		case "id":
+			err = json.Unmarshal(value, &want.ID)
+		case "end":
+			var end bool
+			if err = json.Unmarshal(value, &end); end {
+				want.End = sse.EndAfter
+			}
 		default:
 			t.Errorf("the field %q is accepted", name)
 		}
@@ -91,8 +101,11 @@ func compareEnvelope(t *testing.T, e sse.Event, envelope map[string]json.RawMess
 			t.Errorf("%s: %s is accepted: %s", name, value, err)
 		}
 	}
-	if !slices.Equal(e.Channels, want.Channels) || e.Name != want.Name || e.Data != want.Data || e.Retry != want.Retry {
+	if !slices.Equal(e.Channels, want.Channels) || e.Name != want.Name || e.Data != want.Data || e.Retry != want.Retry || e.ID != want.ID || e.End != want.End {
 		t.Errorf("got %+v, want %+v", e, want)
+	}
+	if _, given := envelope["id"]; given && e.ID == "" {
+		t.Error("an empty id is accepted")
 	}
 }
 
@@ -132,7 +145,7 @@ func checkAccepted(t *testing.T, e sse.Event) {
 // net/url reads it.
 func FuzzForm(f *testing.F) {
 	for _, seed := range []string{
-		"channel=a&data=x&event=e&retry=5", "channels=a&channels=b", "channel=a&data=%0d%0a+%ff", "channel=a;data=x", "channel=a&channel=b", "", "&&=", "data", "retry=-1", "id=x",
+		"channel=a&data=x&event=e&retry=5", "channels=a&channels=b", "channel=a&data=%0d%0a+%ff", "channel=a;data=x", "channel=a&channel=b", "", "&&=", "data", "retry=-1", "id=x", "channel=a&id=x&end=true", "end=false", "end=", "id=",
 	} {
 		f.Add(seed)
 	}
@@ -148,12 +161,61 @@ func FuzzForm(f *testing.F) {
 		if err != nil {
 			t.Fatalf("net/url refuses %q: %s", body, err)
 		}
+		if e.ID != form.Get("id") || (e.End == sse.EndAfter) != (form.Get("end") == "true") || e.End == sse.EndOnly {
+			t.Errorf("got %+v of %q", e, body)
+		}
 		if e.Name != form.Get("event") || e.Data != form.Get("data") || !slices.Equal(e.Channels, append(form["channel"], form["channels"]...)) {
 			t.Errorf("got %+v of %q", e, body)
 		}
 		checkAccepted(t, e)
 	})
 }
+
+// FuzzLines promises of any body, in whatever pieces it comes and wherever it
+// breaks off, that each of its lines is found as splitting the whole would find
+// it, or refused if it is too long or not complete.
+func FuzzLines(f *testing.F) {
+	for _, seed := range []string{
+		"{}\n{}\n", "{}", "\n\n", "", "a\r\n\r\nb", " \t\n", "12345678\n123456789\n1", "\x00\n\xff\n",
+	} {
+		f.Add([]byte(seed), uint8(3), false)
+		f.Add([]byte(seed), uint8(0), true)
+	}
+	const limit = 8
+	f.Fuzz(func(t *testing.T, body []byte, piece uint8, cut bool) {
+		var input io.Reader = bytes.NewReader(body)
+		if cut {
+			input = io.MultiReader(input, iotest.ErrReader(io.ErrUnexpectedEOF))
+		}
+		got := caddymodule.ReadLines(&pieces{input, int(piece) + 1}, limit)
+		var want []caddymodule.Line
+		texts := strings.Split(string(body), "\n")
+		for i, text := range texts {
+			last := i == len(texts)-1
+			line := caddymodule.Line{Number: i + 1, Text: text}
+			switch {
+			case len(text) > limit:
+				line.Text, line.Status = "", 413
+			case last && cut && text != "":
+				line.Text, line.Status = "", 400
+			case strings.TrimSpace(text) == "":
+				continue
+			}
+			want = append(want, line)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q is read as %+v, want %+v", body, got, want)
+		}
+	})
+}
+
+// pieces reads no more than a few bytes at a time.
+type pieces struct {
+	io.Reader
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(p.size, len(b))]) }
 
 // FuzzCaddyfile promises that no Caddyfile makes the parser panic or hang.
 func FuzzCaddyfile(f *testing.F) {

@@ -16,6 +16,7 @@ type channelReply struct {
 	Events      int          `json:"events"`
 	Bytes       int          `json:"bytes"`
 	Last        sse.Position `json:"last"`
+	Ended       bool         `json:"ended"`
 }
 
 type channelsReply struct {

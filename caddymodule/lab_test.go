@@ -91,6 +91,7 @@ type problemReply struct {
 	Detail string `json:"detail"`
 	Field  string `json:"field"`
 	Index  *int   `json:"index"`
+	Line   int    `json:"line"`
 }
 
 // do sends a request whose header is given as "Name: value" lines.

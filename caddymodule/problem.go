@@ -18,6 +18,8 @@ type problem struct {
 	Field string `json:"field,omitempty"`
 	// Index is the place of the wrong event in a published array.
 	Index *int `json:"index,omitempty"`
+	// Line is the number of the wrong line, from 1, where lines are published.
+	Line int `json:"line,omitempty"`
 
 	header http.Header // sent along
 }
@@ -32,6 +34,14 @@ func problemf(status int, format string, args ...any) *problem {
 // in names the field that is wrong.
 func (p *problem) in(field string) *problem {
 	p.Field = field
+	return p
+}
+
+// at names the place of the wrong event, if it is one of an array.
+func (p *problem) at(index int, isArray bool) *problem {
+	if isArray {
+		p.Index = &index
+	}
 	return p
 }
 

@@ -21,8 +21,16 @@ type receiptJSON struct {
 	Subscribers int          `json:"subscribers"`
 }
 
-// publish takes the events of a request, all or none.
+func receiptOf(r sse.Receipt) receiptJSON { return receiptJSON{r.Position, r.Subscribers} }
+
+// publish takes the events of a request, all or none; but lines, each by itself.
 func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel string, named bool) error {
+	if err := checkEncoding(r); err != nil {
+		return err
+	}
+	if !named && mediaType(r) == linesType {
+		return q.publishLines(w, r)
+	}
 	body, err := q.readBody(w, r)
 	if err != nil {
 		return err
@@ -39,25 +47,43 @@ func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel strin
 	}
 	for i := range events {
 		if err := q.check(&events[i]); err != nil {
-			p := asProblem(err)
-			if isArray {
-				p.Index = &i
-			}
-			return p
+			return asProblem(err).at(i, isArray)
 		}
 	}
 	receipts, err := q.hub.Publish(r.Context(), events...)
 	if err != nil {
-		return publishProblem(err)
+		p := publishProblem(err)
+		if i, refused := refusedIndex(err); refused {
+			return p.at(i, isArray)
+		}
+		return p
 	}
 	answer := make([]receiptJSON, len(receipts))
 	for i, receipt := range receipts {
-		answer[i] = receiptJSON{receipt.Position, receipt.Subscribers}
+		answer[i] = receiptOf(receipt)
 	}
 	if isArray {
 		return writeJSON(w, answer)
 	}
 	return writeJSON(w, answer[0])
+}
+
+// checkEncoding refuses bodies that would have to be decompressed.
+func checkEncoding(r *http.Request) error {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return problemf(http.StatusUnsupportedMediaType, "bodies compressed with %.64s are not accepted; send it as it is", encoding).in("Content-Encoding")
+	}
+	return nil
+}
+
+// mediaType returns the type of the body without its parameters, or nothing if
+// it cannot be read.
+func mediaType(r *http.Request) string {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return mediaType
 }
 
 // drained is how much of a body that is too large is read all the same. Many a
@@ -67,9 +93,6 @@ const drained = 4 << 20
 
 // readBody reads a whole body within the limit.
 func (q *requests) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return nil, problemf(http.StatusUnsupportedMediaType, "bodies compressed with %.64s are not accepted; send it as it is", encoding).in("Content-Encoding")
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, q.maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -85,28 +108,32 @@ func (q *requests) readBody(w http.ResponseWriter, r *http.Request) ([]byte, err
 // rawEvent makes an event of a body that is the data, whatever its type. The
 // rest is in the query or in headers.
 func (q *requests) rawEvent(r *http.Request, channel string, body []byte) ([]sse.Event, error) {
-	query, err := q.query(r, "event", "id", "retry")
+	query, err := q.query(r, "event", "id", "retry", "end")
 	if err != nil {
 		return nil, err
 	}
-	fields := map[string]string{}
-	for _, name := range []string{"event", "id", "retry"} {
-		header := "Sse-" + strings.ToUpper(name[:1]) + name[1:]
-		values := append(slices.Clone(query[name]), r.Header.Values(header)...)
+	e := sse.Event{Channels: []string{channel}, Data: string(body)}
+	for _, field := range []struct {
+		name    string
+		headers []string
+	}{
+		{"event", []string{"Sse-Event"}},
+		{"id", []string{"Sse-Id", keyHeader}},
+		{"retry", []string{"Sse-Retry"}},
+		{"end", []string{"Sse-End"}},
+	} {
+		values := slices.Clone(query[field.name])
+		for _, header := range field.headers {
+			values = append(values, r.Header.Values(header)...)
+		}
 		if len(values) > 1 {
-			return nil, problemf(http.StatusBadRequest, "%s is given %d times; give either the query parameter or the header %s, once", name, len(values), header).in(name)
+			return nil, problemf(http.StatusBadRequest, "%s is given %d times; give either the query parameter or the header %s, once",
+				field.name, len(values), strings.Join(field.headers, " or ")).in(field.name)
 		}
 		if len(values) == 1 {
-			fields[name] = values[0]
-		}
-	}
-	if fields["id"] != "" || r.Header.Get("Idempotency-Key") != "" {
-		return nil, errNoID()
-	}
-	e := sse.Event{Channels: []string{channel}, Name: fields["event"], Data: string(body)}
-	if text, ok := fields["retry"]; ok {
-		if e.Retry, err = parseRetry(text); err != nil {
-			return nil, err
+			if err := setText(&e, field.name, values[0]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return []sse.Event{e}, nil
@@ -114,34 +141,40 @@ func (q *requests) rawEvent(r *http.Request, channel string, body []byte) ([]sse
 
 // envelopes reads a body that describes its events.
 func (q *requests) envelopes(r *http.Request, body []byte) (events []sse.Event, isArray bool, err error) {
-	if _, err := q.query(r); err != nil {
+	if err := q.checkEnvelopes(r); err != nil {
 		return nil, false, err
 	}
-	if r.Header.Get("Idempotency-Key") != "" {
-		return nil, false, errNoID()
-	}
-	for _, header := range []string{"Sse-Event", "Sse-Id", "Sse-Retry"} {
-		if r.Header.Get(header) != "" {
-			return nil, false, problemf(http.StatusBadRequest, "the header %s is for /publish/{channel}; here the envelope says it", header).in(header)
-		}
-	}
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil {
-		mediaType = ""
-	}
-	switch mediaType {
+	switch mediaType(r) {
 	case "application/json":
 		if !utf8.Valid(body) {
-			return nil, false, problemf(http.StatusBadRequest, "the body is not valid UTF-8")
+			return nil, false, errNotUTF8("body")
 		}
-		return parseJSON(body)
+		events, isArray, err = parseJSON(body)
 	case "application/x-www-form-urlencoded":
-		event, err := parseForm(string(body))
-		return []sse.Event{event}, false, err
+		events = make([]sse.Event, 1)
+		events[0], err = parseForm(string(body))
+	default:
+		return nil, false, problemf(http.StatusUnsupportedMediaType,
+			"the Content-Type must be application/json, application/x-ndjson or application/x-www-form-urlencoded, not %.128q; to publish a body of any type verbatim, POST it to /publish/{channel}",
+			r.Header.Get("Content-Type")).in("Content-Type")
 	}
-	return nil, false, problemf(http.StatusUnsupportedMediaType,
-		"the Content-Type must be application/json or application/x-www-form-urlencoded, not %.128q; to publish a body of any type verbatim, POST it to /publish/{channel}",
-		r.Header.Get("Content-Type")).in("Content-Type")
+	if err == nil {
+		err = setKey(r, events, isArray)
+	}
+	return events, isArray, err
+}
+
+// checkEnvelopes refuses, outside of the body, what envelopes have in them.
+func (q *requests) checkEnvelopes(r *http.Request) error {
+	if _, err := q.query(r); err != nil {
+		return err
+	}
+	for _, header := range []string{"Sse-Event", "Sse-Id", "Sse-Retry", "Sse-End"} {
+		if len(r.Header.Values(header)) > 0 {
+			return problemf(http.StatusBadRequest, "the header %s is for /publish/{channel}; here the envelope says it", header).in(header)
+		}
+	}
+	return nil
 }
 
 // parseForm reads an envelope whose fields are those of a form.
@@ -156,26 +189,37 @@ func parseForm(body string) (sse.Event, error) {
 			return e, problemf(http.StatusBadRequest, "%s is given %d times", name, len(values)).in(name)
 		}
 		switch name {
-		case "channel":
-			e.Channels = append(e.Channels, values[0])
-		case "channels":
-			e.Channels = append(e.Channels, values...)
-		case "data":
-			e.Data = values[0]
-		case "event":
-			e.Name = values[0]
-		case "retry":
-			if e.Retry, err = parseRetry(values[0]); err != nil {
+		case "channel", "channels":
+			e.Channels = values
+		default:
+			if err := setText(&e, name, values[0]); err != nil {
 				return e, err
 			}
-		default:
-			return e, unknownField(name)
 		}
 	}
 	if form.Has("channel") && form.Has("channels") {
 		return e, errBothChannels()
 	}
 	return e, nil
+}
+
+// setText sets a field that is given as plain text.
+func setText(e *sse.Event, name, value string) (err error) {
+	switch name {
+	case "data":
+		e.Data = value
+	case "event":
+		e.Name = value
+	case "retry":
+		e.Retry, err = parseRetry(value)
+	case "id":
+		e.ID, err = value, checkID(value)
+	case "end":
+		e.End, err = parseEnd(value)
+	default:
+		err = unknownField(name)
+	}
+	return err
 }
 
 // check checks that the event is well formed, and that its channels may be
@@ -200,21 +244,32 @@ func parseRetry(text string) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// unknownField is the error for a field that is none of an envelope, or none
-// yet.
-func unknownField(name string) *problem {
-	switch name {
-	case "id":
-		return errNoID()
-	case "end":
-		return problemf(http.StatusBadRequest, "channels cannot be ended yet: leave out end").in("end")
+// checkID refuses the empty id. Who gives one means to be safe from doubles, and
+// would not be.
+func checkID(id string) error {
+	if id == "" {
+		return problemf(http.StatusBadRequest, "id is empty; give each event an id of its own, or leave it out").in("id")
 	}
-	return problemf(http.StatusBadRequest, "%.64q is not a field of an envelope; it has channel or channels, data, event and retry", name).in(name)
+	return nil
 }
 
-// errNoID refuses what would be a promise: to publish an id only once.
-func errNoID() *problem {
-	return problemf(http.StatusBadRequest, "ids of the publisher's own, by which a publish can be repeated, are not supported yet: leave out id and Idempotency-Key").in("id")
+func parseEnd(text string) (sse.Ending, error) {
+	switch text {
+	case "true":
+		return sse.EndAfter, nil
+	case "false":
+		return sse.EndNone, nil
+	}
+	return sse.EndNone, problemf(http.StatusBadRequest, "end must be true or false, not %.64q", text).in("end")
+}
+
+// unknownField is the error for a field that is none of an envelope.
+func unknownField(name string) *problem {
+	return problemf(http.StatusBadRequest, "%.64q is not a field of an envelope; it has channel or channels, data, event, retry, id and end", name).in(name)
+}
+
+func errNotUTF8(what string) *problem {
+	return problemf(http.StatusBadRequest, "the %s is not valid UTF-8", what)
 }
 
 func errBothChannels() *problem {

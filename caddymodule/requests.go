@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -21,6 +22,8 @@ type requests struct {
 	maxBody int64
 	// ownQuery is a query parameter that is not for us.
 	ownQuery string
+	// ending is closed when requests that stay open have to end.
+	ending <-chan struct{}
 }
 
 func notFound(path string) *problem {
@@ -39,22 +42,24 @@ func (q *requests) serve(w http.ResponseWriter, r *http.Request, path string) er
 			return methodNotAllowed(r.Method, "POST")
 		}
 		return q.publish(w, r, name, named)
+	case resource == "channels" && named && r.Method == http.MethodDelete:
+		return q.end(w, r, name)
 	case resource == "channels" && named:
-		return q.get(r, func() error { return q.channel(w, r, name) })
+		return q.read(r, "GET, HEAD, DELETE", func() error { return q.channel(w, r, name) })
 	case resource == "channels":
-		return q.get(r, func() error { return q.channels(w, r) })
+		return q.read(r, "GET, HEAD", func() error { return q.channels(w, r) })
 	case resource == "health" && !named:
-		return q.get(r, func() error { return q.health(w, r) })
+		return q.read(r, "GET, HEAD", func() error { return q.health(w, r) })
 	case resource == "" && !named:
-		return q.get(r, func() error { return q.numbers(w, r) })
+		return q.read(r, "GET, HEAD", func() error { return q.numbers(w, r) })
 	}
 	return notFound(path)
 }
 
-// get answers what can only be read.
-func (q *requests) get(r *http.Request, answer func() error) error {
+// read answers what is read. The methods are all that are allowed there.
+func (q *requests) read(r *http.Request, methods string, answer func() error) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return methodNotAllowed(r.Method, "GET, HEAD")
+		return methodNotAllowed(r.Method, methods)
 	}
 	return answer()
 }
@@ -156,13 +161,34 @@ func (q *requests) channel(w http.ResponseWriter, r *http.Request, name string) 
 	}{channelJSON(info), events})
 }
 
+// end ends a channel without a last event. One that has ended stays so, and the
+// answer is the position at which it did.
+func (q *requests) end(w http.ResponseWriter, r *http.Request, name string) error {
+	if _, err := q.query(r); err != nil {
+		return err
+	}
+	e := sse.Event{Channels: []string{name}, End: sse.EndOnly}
+	if err := q.check(&e); err != nil {
+		return err
+	}
+	receipts, err := q.hub.Publish(r.Context(), e)
+	var ended *sse.EndedError
+	switch {
+	case errors.As(err, &ended):
+		return writeJSON(w, receiptJSON{ID: ended.At})
+	case err != nil:
+		return publishProblem(err)
+	}
+	return writeJSON(w, receiptOf(receipts[0]))
+}
+
 // health answers 200 only while the hub can publish and deliver.
 func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
 	if _, err := q.query(r); err != nil {
 		return err
 	}
 	if err := q.hub.Health(); err != nil {
-		return problemf(http.StatusServiceUnavailable, "hub %s: %s", q.hub.name, err)
+		return problemf(http.StatusServiceUnavailable, "hub %s: %s", q.hub.name, err).with("Retry-After", retryAfter)
 	}
 	return writeJSON(w, struct {
 		Status string `json:"status"`
@@ -221,13 +247,37 @@ func writeJSON(w http.ResponseWriter, value any) error {
 }
 
 // publishProblem says what a hub's refusal means to a publisher.
-func publishProblem(err error) error {
+func publishProblem(err error) *problem {
 	var field *sse.FieldError
+	var ended *sse.EndedError
 	switch {
 	case errors.As(err, &field):
 		return problemf(http.StatusBadRequest, "%s", field).in(field.Field)
+	case errors.As(err, &ended) && ended.At.IsZero():
+		return problemf(http.StatusConflict, "channel %q is ended by an earlier event of the same array: put this event before that, or use another name", ended.Channel).in("channel")
+	case errors.As(err, &ended):
+		return problemf(http.StatusConflict, "channel %q has ended at %s and takes no events any more: use another name", ended.Channel, ended.At).in("channel")
 	case errors.Is(err, sse.ErrUnavailable), errors.Is(err, sse.ErrClosed):
-		return problemf(http.StatusServiceUnavailable, "%s; nothing was published", err).with("Retry-After", "5")
+		return problemf(http.StatusServiceUnavailable, "%s; nothing was published", err).with("Retry-After", retryAfter)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return problemf(http.StatusServiceUnavailable, "the request ended before the broker took it; nothing was published").with("Retry-After", retryAfter)
 	}
-	return err
+	return asProblem(err)
+}
+
+// retryAfter is when, in seconds, what could not be done may be tried again.
+const retryAfter = "5"
+
+// refusedIndex returns which of several events the hub refused, if it refused
+// one.
+func refusedIndex(err error) (int, bool) {
+	var field *sse.FieldError
+	var ended *sse.EndedError
+	switch {
+	case errors.As(err, &field):
+		return field.Index, true
+	case errors.As(err, &ended):
+		return ended.Index, true
+	}
+	return 0, false
 }

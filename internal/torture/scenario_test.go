@@ -14,6 +14,7 @@ type scenario struct {
 	promises ssetest.HistoryOptions
 	hubs     []string // blocks of the option; a reload changes from one to another
 	replay   int      // events in one resume
+	restarts int      // of ten things that happen to the server; the others are reloads
 }
 
 // recordFile stands for the file in which a record is kept.
@@ -24,10 +25,11 @@ var scenarios = []scenario{
 		name:     "memory",
 		promises: ssetest.HistoryOptions{KeepsAll: true, ReplaysAll: true},
 		hubs: []string{
-			"history 10000000 1h\n memory 1GiB",
-			"history 20000000 2h\n memory 2GiB",
+			"history 10000000 1h\n memory 8GiB",
+			"history 20000000 2h\n memory 16GiB",
 		},
-		replay: 100_000_000,
+		replay:   100_000_000,
+		restarts: 7,
 	},
 	{
 		name: "memory overrun",
@@ -36,17 +38,19 @@ var scenarios = []scenario{
 			"history 5 1h\n memory 2MB",
 			"history 100 1s\n memory 1MB",
 		},
-		replay: 200,
+		replay:   200,
+		restarts: 1, // or nothing would have the time to expire
 	},
 	{
 		// Memory holds little, so that replays come from the file.
 		name:     "bolt",
 		promises: ssetest.HistoryOptions{KeepsAll: true, Durable: true},
 		hubs: []string{
-			"broker bolt RECORD\n history 20 1h\n memory 1MB",
-			"broker bolt RECORD\n history 2 1s\n memory 2MB",
+			"broker bolt RECORD {\n max_size 100GiB\n max_events 10000000\n }\n history 20 1h\n memory 1MB",
+			"broker bolt RECORD {\n max_size 200GiB\n max_events 10000000\n }\n history 2 1s\n memory 2MB",
 		},
-		replay: 100_000_000,
+		replay:   100_000_000,
+		restarts: 7,
 	},
 	{
 		name:     "bolt overrun",
@@ -56,7 +60,8 @@ var scenarios = []scenario{
 			"broker bolt RECORD {\n max_size 1MB\n }\n history 100 1h\n memory 2MB",
 			"broker bolt RECORD {\n max_age 2s\n }\n history 5 1s\n memory 1MB",
 		},
-		replay: 1000,
+		replay:   1000,
+		restarts: 5,
 	},
 }
 

@@ -16,24 +16,23 @@ func (w *world) chaos(length time.Duration) {
 	longest := min(length/5, 6*time.Second)
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		pace(w.random, longest)
-		switch w.random.IntN(6) {
-		case 0, 1:
-			w.kill()
-			pace(w.random, longest/2)
-			w.start()
-		case 2:
+		if w.random.IntN(10) >= w.scenario.restarts {
+			w.reload()
+			continue
+		}
+		switch w.random.IntN(4) {
+		case 0:
+			w.stop()
+		case 1:
 			w.kill()
 			w.launch()
 			pace(w.random, 300*time.Millisecond)
 			w.kill() // while it starts, or just has
-			w.start()
-		case 3:
-			w.stop()
-			pace(w.random, longest/2)
-			w.start()
 		default:
-			w.reload()
+			w.kill()
 		}
+		pace(w.random, longest/2)
+		w.start()
 	}
 }
 
