@@ -33,7 +33,7 @@ test: deps lint cross ## lint, cross-compile, and run all tests with the race de
 lint: ## check the code's form and run the linters, go vet's among them
 	@unformatted="$$($(GO) run $(GOFUMPT) -l .)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
-	$(GO) run $(LINT) run $(PKGS)
+	$(GO) run $(LINT) run --allow-parallel-runners $(PKGS)
 
 .PHONY: fmt
 fmt: ## format the code
