@@ -46,7 +46,6 @@ type HistoryConnection struct {
 	subscriber *HistorySubscriber
 	number     int    // of the subscriber's connections, from 1
 	since      string // what was presented
-	sent       int64  // before the request was sent
 	parts      []part
 	seen       []sighting
 	ends       []sightedEnd
@@ -87,7 +86,7 @@ func (s *HistorySubscriber) Connect(since string) *HistoryConnection {
 	if since == "latest" {
 		since = ""
 	}
-	c := &HistoryConnection{subscriber: s, number: len(s.connections) + 1, since: since, sent: h.now()}
+	c := &HistoryConnection{subscriber: s, number: len(s.connections) + 1, since: since}
 	s.connections = append(s.connections, c)
 	return c
 }
