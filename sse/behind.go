@@ -136,11 +136,14 @@ func (h *Hub) enterRecord(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// encodePage makes a batch of a page, and moves the position behind it. What
-// the hub has not taken in yet is left to memory: no position may run ahead of
-// the hub's head.
+// encodePage makes a batch of a page, and moves the position behind it, and the
+// client's cursor too: a page may end with much that is not for this client,
+// and a keepalive moves the cursor only from where the position is. What the hub
+// has not taken in yet is left to memory: no position may run ahead of the hub's
+// head.
 func (s *Subscriber) encodePage(page Page) batch {
 	head := s.hub.head.Load()
+	sent := s.position // what the client presents if its connection breaks now
 	b := batch{again: true, scratch: scratches.Get().(*[]byte)}
 	b.bytes = *b.scratch
 	for i := range page.Entries {
@@ -152,11 +155,14 @@ func (s *Subscriber) encodePage(page Page) batch {
 		if e.Event.End != EndOnly && s.wants(e) {
 			b.bytes = AppendEvent(b.bytes, e.Position, &e.Event)
 			b.events++
+			sent = e.Position.Seq
 		}
 	}
-	through := min(page.Through.Seq, head)
+	through := max(s.position, min(page.Through.Seq, head))
 	b.bytes = s.appendEnds(b.bytes, through)
-	s.advance(max(s.position, through))
+	if s.advance(through); through > sent {
+		b.bytes = s.appendCursor(b.bytes)
+	}
 	s.earliest = false
 	return b
 }

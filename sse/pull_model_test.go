@@ -264,6 +264,10 @@ func (sc *script) receive(c *scripted, b block) {
 		c.last = b.id
 		return
 	}
+	if b.is("") {
+		sc.cursor(c, b)
+		return
+	}
 	sc.logf("client %d gets %d", c.id, seq)
 	if len(c.outstanding) == 0 || c.outstanding[0].seq != seq {
 		sc.failf("client %d gets %d, outstanding are %v", c.id, seq, c.outstanding)
@@ -286,11 +290,33 @@ func (sc *script) keepalive(c *scripted) {
 	if b.id.IsZero() {
 		return
 	}
+	if len(c.outstanding) > 0 {
+		sc.failf("client %d at %v gets a keepalive at %v, outstanding %v", c.id, c.last, b.id, c.outstanding)
+	}
+	sc.cursor(c, b)
+}
+
+// cursor moves the client without an event, but never past one.
+func (sc *script) cursor(c *scripted, b block) {
 	sc.logf("client %d gets a keepalive at %d", c.id, b.id.Seq)
-	if len(c.outstanding) > 0 || b.id.Seq <= c.last.Seq || b.id.Seq > sc.head() {
+	passed := len(c.outstanding) > 0 && c.outstanding[0].seq <= b.id.Seq
+	if passed || b.id.Seq <= c.last.Seq || b.id.Seq > sc.head() {
 		sc.failf("client %d at %v gets a keepalive at %v, outstanding %v", c.id, c.last, b.id, c.outstanding)
 	}
 	c.last = b.id
+}
+
+// settle gives the client all there is. A keepalive then brings it to the head, or
+// it would come back from where it is, and miss what is evicted until then.
+func (sc *script) settle(c *scripted) {
+	for !sc.failed && sc.pull(c, false) {
+	}
+	if sc.failed {
+		return
+	}
+	if sc.keepalive(c); c.last.Seq != sc.head() {
+		sc.failf("client %d at %v has everything, and a keepalive does not bring it to the head %d", c.id, c.last, sc.head())
+	}
 }
 
 func (sc *script) leave(c *scripted) {
@@ -312,8 +338,7 @@ func (sc *script) step() {
 	case n < 75:
 		sc.pull(c, false)
 	case n < 88:
-		for !sc.failed && sc.pull(c, false) {
-		}
+		sc.settle(c)
 	case n < 93:
 		sc.keepalive(c)
 	case n < 97:

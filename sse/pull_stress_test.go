@@ -137,12 +137,17 @@ func (p *puller) receive(frames []byte) {
 			}
 			continue
 		}
+		frame, isCursor := bytes.CutPrefix(frame, []byte(": keepalive\n"))
 		line, _, _ := bytes.Cut(frame, []byte("\n"))
 		_, digits, _ := bytes.Cut(line, []byte("."))
 		seq, err := strconv.ParseUint(string(digits), 10, 64)
 		if err != nil {
 			p.failf("frame %.60q", frame)
 			return
+		}
+		if isCursor {
+			p.advance(seq + 1)
+			continue
 		}
 		p.advance(seq)
 		if p.next+1 != seq || len(p.want[seq-1]) == 0 {
