@@ -127,6 +127,49 @@ func TestEndedBehind(t *testing.T) {
 	}
 }
 
+// TestDroppedBeforeEnd: events behind a channel's end were sent before hub:end
+// was. A client that was dropped in between came back from behind the end, and
+// was never told of it, if it had asked by a pattern.
+func TestDroppedBeforeEnd(t *testing.T) {
+	for _, evicted := range []string{"in memory", "in the record"} {
+		t.Run(evicted, func(t *testing.T) {
+			k := newKeeper()
+			h := newHubOn(t, k, sse.Options{})
+			s := subscribe(t, h, sse.Latest(), "a*")
+			publishN(t, h, 2, "a")
+			publishN(t, h, 1, "ab")
+			end(t, h, sse.EndOnly, "a")
+			publishN(t, h, 2, "ab")
+			if evicted == "in the record" {
+				h.EvictAll()
+			}
+			all := append(s.OpenFrame(), pending(t, s)...)
+			for got := range len(blocks(t, all)) {
+				received := blocks(t, all)[:got+1]
+				told := 0
+				var last sse.Position
+				for _, b := range received {
+					if b.is("hub:end") {
+						told++
+					}
+					if !b.id.IsZero() {
+						last = b.id
+					}
+				}
+				again := subscribe(t, h, sse.After(last), "a*")
+				for _, b := range blocks(t, pending(t, again)) {
+					if b.is("hub:end") {
+						told++
+					}
+				}
+				if told == 0 {
+					t.Errorf("who came back with %s, after %d frames, was not told of the end", last, got+1)
+				}
+			}
+		})
+	}
+}
+
 // TestJoinEnded holds what one finds who comes when channels have ended: what
 // is left to replay, the end, and a stream that closes; or nothing at all.
 func TestJoinEnded(t *testing.T) {
