@@ -3,6 +3,7 @@ package boltbroker
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -13,19 +14,32 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	for _, publishers := range []int{1, 8, 64, 256} {
 		b.Run(fmt.Sprint(publishers), func(b *testing.B) {
+			benchmarkPublish(b, open(b, file(b), Options{}), publishers)
+		})
+		b.Run(fmt.Sprint(publishers, " on a slow disk"), func(b *testing.B) {
 			broker := open(b, file(b), Options{})
-			events := []sse.Event{{Channels: []string{"a"}, Data: string(make([]byte, 150))}}
-			b.SetParallelism((publishers + 1) / 2) // of two processors
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if _, err := broker.Publish(context.Background(), events); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
+			onDisk(broker).set(slow)
+			benchmarkPublish(b, broker, publishers)
 		})
 	}
+}
+
+func benchmarkPublish(b *testing.B, broker *Broker, publishers int) {
+	events := []sse.Event{{Channels: []string{"a"}, Data: string(make([]byte, 150))}}
+	per := max(publishers/runtime.GOMAXPROCS(0), 1)
+	if publishers == 1 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
+	b.SetParallelism(per)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := broker.Publish(context.Background(), events); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 // BenchmarkBatch shows what an event costs in arrays.
