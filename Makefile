@@ -27,7 +27,12 @@ deps: ## install what the tests need: chromium, curl, node
 .PHONY: test
 test: deps lint cross ## lint, cross-compile, and run all tests with the race detector
 	$(GO) test -race -timeout 10m $(PKGS)
+	@[ "$$($(GO) env GOHOSTARCH)" != amd64 ] || $(MAKE) test-32
 	cd bench && $(GO) vet ./... && $(GO) test -timeout 5m ./...
+
+.PHONY: test-32
+test-32: ## run the library's tests as on a machine of 32 bits
+	CGO_ENABLED=0 GOARCH=386 $(GO) test -timeout 5m ./sse ./sse/boltbroker
 
 .PHONY: lint
 lint: ## check the code's form and run the linters, go vet's among them

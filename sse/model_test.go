@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -202,7 +203,7 @@ func (c *modelClient) connect(ctx context.Context) {
 	c.mu.Lock()
 	c.stream, c.opened = nil, false
 	c.mu.Unlock()
-	c.cutAfter, c.stallAfter = 1<<40, 1<<40
+	c.cutAfter, c.stallAfter = math.MaxInt, math.MaxInt
 	if !c.isOver() {
 		if c.rand.IntN(5) > 0 {
 			c.cutAfter = c.rand.IntN(100_000)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 	"strings"
 
@@ -192,7 +191,8 @@ func (b *Broker) Count(ctx context.Context, after sse.Position, channels []strin
 
 // A counter counts seqs, each once.
 type counter struct {
-	after sse.Position
+	from  sse.Position // as it was asked for
+	after sse.Position // the same, but never zero
 	head  uint64
 	limit int
 	n     int
@@ -202,11 +202,12 @@ type counter struct {
 func (b *Broker) beginCount(after sse.Position, channels []string, limit int) (*counter, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	after, err := b.check(after)
+	from := after
+	after, err := b.check(from)
 	if err != nil {
 		return nil, err
 	}
-	c := &counter{after: after, head: b.ledger.Head().Seq, limit: limit}
+	c := &counter{from: from, after: after, head: b.ledger.Head().Seq, limit: limit}
 	behind := c.head - after.Seq
 	if slices.Contains(channels, "*") {
 		c.n = int(min(behind, uint64(max(limit, 0))))
@@ -225,28 +226,56 @@ func (b *Broker) countItem(ctx context.Context, c *counter, item string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b.mu.Lock()
-		if _, err := b.check(c.after); err != nil {
-			b.mu.Unlock()
+		var err error
+		if isPattern {
+			from, more, err = b.countNames(c, prefix, from)
+		} else {
+			more, err = false, b.countName(c, item)
+		}
+		if err != nil {
 			return err
 		}
-		more = false
-		if ch := b.index.channels[item]; ch != nil && !isPattern {
-			c.add(ch)
-		}
-		if visited := 0; isPattern {
-			b.index.names.each(prefix, from, func(ch *channel) bool {
-				if visited++; visited > countNames {
-					from, more = ch.name, true
-					return false
-				}
-				c.add(ch)
-				return c.n < c.limit
-			})
-		}
-		b.mu.Unlock()
 	}
 	return nil
+}
+
+func (b *Broker) countName(c *counter, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.recheck(c); err != nil {
+		return err
+	}
+	if ch := b.index.channels[name]; ch != nil {
+		c.add(ch)
+	}
+	return nil
+}
+
+// countNames counts what is on some of the channels with a prefix, and returns
+// with which to go on, if there are more.
+func (b *Broker) countNames(c *counter, prefix, from string) (next string, more bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.recheck(c); err != nil {
+		return "", false, err
+	}
+	visited := 0
+	b.index.names.each(prefix, from, func(ch *channel) bool {
+		if visited++; visited > countNames {
+			next, more = ch.name, true
+			return false
+		}
+		c.add(ch)
+		return c.n < c.limit
+	})
+	return next, more, nil
+}
+
+// recheck returns the error of a count whose entries are given up meanwhile. One
+// from the oldest on goes on with what is left. The lock is held.
+func (b *Broker) recheck(c *counter) error {
+	_, err := b.check(c.from)
+	return err
 }
 
 func (c *counter) add(ch *channel) {
@@ -259,7 +288,7 @@ func (c *counter) add(ch *channel) {
 			continue
 		}
 		at := seq - c.after.Seq - 1
-		word, bit := &c.seen[at/bits.UintSize], uint64(1)<<(at%bits.UintSize)
+		word, bit := &c.seen[at/64], uint64(1)<<(at%64)
 		if *word&bit == 0 {
 			*word |= bit
 			c.n++
