@@ -139,10 +139,11 @@ func (h *Hub) enterRecord(ctx context.Context) (leave func(), err error) {
 // encodePage makes a batch of a page, and moves the position behind it, and the
 // client's cursor too: a page may end with much that is not for this client,
 // and a keepalive moves the cursor only from where the position is. What the hub
-// has not taken in yet is left to memory: no position may run ahead of the hub's
-// head.
+// has not told everybody of is left to memory: no position may run ahead of the
+// hub's, nor of an end of a channel that came while the page was read.
 func (s *Subscriber) encodePage(page Page) batch {
-	head := s.hub.head.Load()
+	head := s.hub.settled.Load() // before the ends are looked for
+	s.lookForEnds()
 	sent := s.position // what the client presents if its connection breaks now
 	b := batch{again: true, scratch: scratches.Get().(*[]byte)}
 	b.bytes = *b.scratch

@@ -161,6 +161,16 @@ func (s *Subscriber) findEnds() {
 	s.over = h.allEnded(s)
 }
 
+// lookForEnds finds ends if there are some that were not looked for.
+func (s *Subscriber) lookForEnds() {
+	s.mu.Lock()
+	end := s.newestEnd
+	s.mu.Unlock()
+	if end > s.told {
+		s.findEnds()
+	}
+}
+
 // pullUntilEnd goes on to where a channel ended, and tells that. Events behind
 // it come later: if the connection breaks in between, the position that the
 // client presents next must not be one behind an end that it was not told.

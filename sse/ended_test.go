@@ -170,6 +170,31 @@ func TestDroppedBeforeEnd(t *testing.T) {
 	}
 }
 
+// TestEndWhileReading: a channel ended while a page of the record was read for a
+// subscriber of a pattern. The page went beyond the end, and so did the client's
+// cursor, without hub:end. If it was dropped then, it was never told.
+func TestEndWhileReading(t *testing.T) {
+	k, h := gone(t)
+	k.most = 1000
+	s := subscribe(t, h, after(h, 0), "a*")
+	k.beforeRead = func() {
+		k.beforeRead = nil
+		end(t, h, sse.EndOnly, "ab")
+		publishN(t, h, 1, "a")
+	}
+	told := 0
+	for _, b := range blocks(t, pending(t, s)) {
+		if b.is("hub:end") {
+			told++
+		} else if b.id.Seq >= 101 && told == 0 {
+			t.Errorf("sent %s before the end at 101", b.id)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times of the end", told)
+	}
+}
+
 // TestJoinEnded holds what one finds who comes when channels have ended: what
 // is left to replay, the end, and a stream that closes; or nothing at all.
 func TestJoinEnded(t *testing.T) {
