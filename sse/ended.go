@@ -3,6 +3,7 @@ package sse
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // ends knows which channels have ended, and when. It forgets those that ended
@@ -16,6 +17,7 @@ func newEnds() ends { return ends{seqs: make(map[string]uint64)} }
 
 // add notes that an entry ended a channel. Entries come in order.
 func (x *ends) add(channel string, seq uint64) {
+	channel = strings.Clone(channel) // it may be a part of a publisher's whole request
 	x.seqs[channel] = seq
 	x.order = append(x.order, Ended{channel, seq})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -163,6 +164,7 @@ func (h *Hub) ingest(e *Entry) {
 func (h *Hub) channel(name string) *channel {
 	ch := h.index.channels[name]
 	if ch == nil {
+		name = strings.Clone(name) // it may be a part of a publisher's whole request
 		ch = &channel{name: name, topic: topic{forgotten: h.forgotten}}
 		h.index.channels[name] = ch
 	}
