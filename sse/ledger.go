@@ -207,10 +207,11 @@ func (l *Ledger) Forget(e *Entry) {
 // from which on they are remembered.
 func (l *Ledger) RemembersFrom(now time.Time) uint64 {
 	l.expire(now.UnixNano())
+	next := l.committed.Seq + 1 // a draft may be taken back, and its seqs given anew
 	if l.expired < len(l.order) {
-		return l.order[l.expired].seq
+		return min(l.order[l.expired].seq, next)
 	}
-	return l.head.Seq + 1
+	return next
 }
 
 // expire forgets the IDs that are too old by a time. If the clock was set back,

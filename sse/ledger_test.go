@@ -115,6 +115,21 @@ func TestLedgerForgetsIDs(t *testing.T) {
 	}
 }
 
+// TestLedgerRollbackRemembers: where ids are remembered from was told by what was
+// drafted. When the draft was taken back, its seqs were given to events with ids,
+// which a broker then took for forgotten.
+func TestLedgerRollbackRemembers(t *testing.T) {
+	l := newLedger()
+	draft(t, l, noon, event("", "a"), event("", "a"))
+	from := l.RemembersFrom(noon)
+	l.Rollback()
+	draft(t, l, noon, event("x", "a"))
+	l.Commit()
+	if from > l.RemembersFrom(noon) {
+		t.Errorf("remembered from %d during the draft, from %d afterwards", from, l.RemembersFrom(noon))
+	}
+}
+
 // TestLedgerTime holds that the times of entries do not step back.
 func TestLedgerTime(t *testing.T) {
 	l := newLedger()

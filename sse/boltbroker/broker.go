@@ -82,6 +82,7 @@ type Broker struct {
 
 	writing   sync.Mutex // held over a writing transaction
 	doubt     bool       // guarded by writing: the last one failed
+	leftovers bool       // guarded by writing: there may be some of a commit that failed
 	beginning sync.Mutex // held while a transaction begins
 	damage    atomic.Pointer[error]
 
@@ -153,9 +154,9 @@ func (b *Broker) shut() error {
 		return errors.Join(unlock(b.file), b.file.Close()) // bbolt might wait for itself
 	}
 	b.writing.Lock()
-	doubt := b.doubt
+	leftovers := b.leftovers
 	b.writing.Unlock()
-	if doubt {
+	if leftovers {
 		// If it does not work, what publishers were told is not kept may be
 		// there when the file is opened again. They know of that: see
 		// Publish.
@@ -178,11 +179,40 @@ func (b *Broker) view(read func(*bbolt.Tx) error) error {
 	return err
 }
 
-// update runs a writing transaction. If it returns an error, the next update
-// does away with what may have been written.
-func (b *Broker) update(write func(*bbolt.Tx) error) error {
+// commitEntries writes entries behind the head, and whatever else there is to
+// write. If it returns an error, the next transaction does away with what may
+// have been written all the same.
+func (b *Broker) commitEntries(head sse.Position, entries []sse.Entry, also func(*bbolt.Tx) error) error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
+	return b.commitLocked(head, entries, also)
+}
+
+func (b *Broker) commitLocked(head sse.Position, entries []sse.Entry, also func(*bbolt.Tx) error) error {
+	err := b.updateLocked(func(tx *bbolt.Tx) error {
+		return errors.Join(b.write(tx, head, entries), also(tx))
+	})
+	b.leftovers = err != nil
+	return err
+}
+
+// tidy runs a transaction that deletes what is no longer kept. It takes back what
+// is left of a commit that failed, too: otherwise that would be made durable.
+func (b *Broker) tidy(remove func(*bbolt.Tx) error) error {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	if !b.leftovers {
+		return b.updateLocked(remove)
+	}
+	// No commit has succeeded since, so the ledger's head is that of the file.
+	b.mu.Lock()
+	head := b.ledger.Head()
+	b.mu.Unlock()
+	return b.commitLocked(head, nil, remove)
+}
+
+// updateLocked runs a writing transaction. The lock writing is held.
+func (b *Broker) updateLocked(write func(*bbolt.Tx) error) error {
 	if b.doubt && b.damage.Load() == nil {
 		if err := b.rewriteMetas(); err != nil {
 			return err

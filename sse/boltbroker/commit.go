@@ -158,7 +158,7 @@ func (b *Broker) commit(batch []*request) {
 	entries, head := b.draft(batch)
 	var err error
 	if len(entries) > 0 {
-		err = b.update(func(tx *bbolt.Tx) error { return b.write(tx, head, entries) })
+		err = b.commitEntries(head, entries, nothingElse)
 	}
 	b.settle(entries, err)
 	if len(entries) > 0 {
@@ -359,10 +359,10 @@ func (b *Broker) takeBack(and func(*bbolt.Tx) error) error {
 	b.mu.Lock()
 	head := b.ledger.Head()
 	b.mu.Unlock()
-	return b.update(func(tx *bbolt.Tx) error {
-		return errors.Join(b.write(tx, head, nil), and(tx))
-	})
+	return b.commitEntries(head, nil, and)
 }
+
+func nothingElse(*bbolt.Tx) error { return nil }
 
 func dropProbe(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyProbe) }
 

@@ -143,6 +143,28 @@ func TestReopenAfterFailedWrite(t *testing.T) {
 	}
 }
 
+// Old events were given up between a commit in doubt and the next one. That wrote
+// what was refused for good, and the record forgot that it was to be taken back:
+// it was there when the file was opened again.
+func TestTrimAfterFailedWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // no probe comes between
+		b := open(t, file(t), Options{})
+		d := onDisk(b)
+		publish(t, b, "1", "2", "3", "4")
+		d.set(inDoubt)
+		if _, err := b.Publish(context.Background(), []sse.Event{on("a", "refused")}); !isUnavailable(err) {
+			t.Fatal(err)
+		}
+		d.set(nil)
+		b.SetOptions(Options{MaxEvents: 2}) // which begins to trim
+		synctest.Wait()
+		b = reopen(t, b, Options{})
+		if got := stored(t, b); slices.Contains(got, "refused") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // While writing fails, each of those who share a commit gets the answer that it
 // would get alone: repeats of what is kept are answered, a channel that has
 // ended stays so, and one whose end could not be kept has not.

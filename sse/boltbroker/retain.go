@@ -118,7 +118,7 @@ func (b *Broker) trim(most int) (more bool, err error) {
 		b.biting = taken
 	}
 	taken := b.biting
-	if err := b.update(func(tx *bbolt.Tx) error { return deleteEntries(tx, taken.entries) }); err != nil {
+	if err := b.tidy(func(tx *bbolt.Tx) error { return deleteEntries(tx, taken.entries) }); err != nil {
 		return false, err
 	}
 	b.biting = nil
@@ -204,7 +204,7 @@ func (b *Broker) trimIDs() error {
 		if err != nil || len(keys) < leastBite {
 			return err // a few are not worth a sync
 		}
-		if err := b.update(func(tx *bbolt.Tx) error { return deleteIDs(tx, keys) }); err != nil {
+		if err := b.tidy(func(tx *bbolt.Tx) error { return deleteIDs(tx, keys) }); err != nil {
 			return err
 		}
 	}
