@@ -160,7 +160,7 @@ func ensure(path string) error {
 		return err
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	temporary, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
@@ -172,15 +172,42 @@ func ensure(path string) error {
 	if err := errors.Join(temporary.Close(), create(name)); err != nil {
 		return err
 	}
-	if err := os.Link(name, path); errors.Is(err, fs.ErrExist) {
+	if err := place(name, path, os.Link); errors.Is(err, fs.ErrExist) {
 		return nil // somebody else was first
 	} else if err != nil {
-		err = os.Rename(name, path) // a file system without links
-		if err != nil {
-			return err
-		}
+		return err
 	}
 	return syncDir(dir)
+}
+
+// place gives a file the name of the record, unless that is taken. Where the file
+// system has no links, an empty file reserves the name first: if the process ends
+// just then, the next start says what to do about it.
+func place(name, path string, link func(name, path string) error) error {
+	err := link(name, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	reserved, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(reserved.Close(), os.Rename(name, path))
+}
+
+// makeDir creates a directory and those above it, as durably as the file.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(path)
+	if err := makeDir(above); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(above)
 }
 
 // create makes an empty record of an empty file.

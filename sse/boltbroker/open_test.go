@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -338,4 +339,26 @@ func TestNoDirectory(t *testing.T) {
 	path := filepath.Join(os.Args[0], "record.db")
 	_, err := Open(path, Options{})
 	wantError(t, err, path, "not a directory")
+}
+
+// On a file system without links, a record that another process had created in
+// the same moment was replaced, and what was acknowledged there was lost.
+func TestPlaceWithoutLinks(t *testing.T) {
+	noLinks := func(string, string) error { return errors.ErrUnsupported }
+	dir := t.TempDir()
+	path := filepath.Join(dir, "record.db")
+	for _, name := range []string{"first", "second"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := place(filepath.Join(dir, "first"), path, noLinks); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if err := place(filepath.Join(dir, "second"), path, noLinks); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("the second: %v, want %v", err, fs.ErrExist)
+	}
+	if got, err := os.ReadFile(path); string(got) != "first" || err != nil {
+		t.Errorf("the record is %q, %v", got, err)
+	}
 }
