@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -61,4 +62,26 @@ func TestIndex(t *testing.T) {
 	if len(x.channels) != 0 || len(x.names.groups) != 0 {
 		t.Error("something is left of an index without entries")
 	}
+}
+
+// A count from the zero position, which stands before whatever is the oldest, was
+// refused when old events were given up while it counted.
+func TestCountWhileTrimming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := open(t, file(t), Options{})
+		publish(t, b, "1", "2", "3", "4")
+		for _, item := range []string{"*", "a*", "a"} {
+			c, err := b.beginCount(sse.Position{}, []string{item}, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			publish(t, b, "5", "6", "7", "8")
+			b.SetOptions(Options{MaxEvents: 2}) // which begins to trim
+			synctest.Wait()
+			if err := b.countItem(t.Context(), c, item); err != nil {
+				t.Errorf("%s: %v", item, err)
+			}
+			b.SetOptions(Options{})
+		}
+	})
 }
