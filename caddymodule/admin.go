@@ -48,7 +48,7 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	hub, err := chooseHub(r)
 	if err == nil {
-		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub", ending: a.ending}
+		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub", ending: a.endingOf(hub)}
 		err = q.serve(w, r, strings.TrimPrefix(r.URL.Path, adminBase))
 	}
 	if err != nil {
@@ -57,7 +57,43 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// chooseHub finds the hub among those that are live. Admin modules are set up
+// endingOf returns what is closed when requests that stay open have to end: the
+// configuration does, of which this is. If that failed, its admin endpoint serves
+// all the same, for the configuration before, and they end with the hub.
+func (a *Admin) endingOf(hub *liveHub) <-chan struct{} {
+	select {
+	case <-a.ending:
+		return hub.gone
+	default:
+		return a.ending
+	}
+}
+
+// servedHubs returns the hubs of the configuration that is in force. One that is
+// about to be may have another of the same name already, and may still fail.
+// While the first one starts, it is that.
+func servedHubs() []*liveHub {
+	active := caddy.ActiveContext()
+	if active.Context == nil {
+		return liveHubs()
+	}
+	app, err := active.AppIfConfigured("sse")
+	if err != nil {
+		return nil
+	}
+	return app.(*App).live()
+}
+
+// noHub says that there is none, or none yet: Caddy's admin endpoint is there
+// before the apps are.
+func noHub() *problem {
+	if caddy.ActiveContext().Context == nil || caddy.Exiting() {
+		return problemf(http.StatusServiceUnavailable, "Caddy is starting or stopping, and its hubs are not open").with("Retry-After", "1")
+	}
+	return problemf(http.StatusNotFound, "there is no hub: add the sse directive to a site first")
+}
+
+// chooseHub finds the hub among those that are served. Admin modules are set up
 // before the apps are, so it cannot be known earlier.
 func chooseHub(r *http.Request) (*liveHub, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -71,16 +107,15 @@ func chooseHub(r *http.Request) (*liveHub, error) {
 	case len(given) == 1 && given[0] != "":
 		name = given[0]
 	}
-	live := liveHubs()
 	var names []string
-	for _, hub := range live {
+	for _, hub := range servedHubs() {
 		if hub.name == name {
 			return hub, nil
 		}
 		names = append(names, hub.name)
 	}
 	if len(names) == 0 {
-		return nil, problemf(http.StatusNotFound, "there is no hub: add the sse directive to a site first")
+		return nil, noHub()
 	}
 	return nil, problemf(http.StatusNotFound, "there is no hub %.64q; choose one with ?hub=: %s", name, strings.Join(names, ", ")).in("hub")
 }

@@ -236,13 +236,14 @@ const exitGrace = caddy.Duration(5 * time.Second)
 // connection. A stream that ends does not end its connection, and a server
 // whose client reads no more, be it HTTP/2 or 3, would wait for it without
 // bound: that is Caddy's default, and nothing in a handler's reach changes it.
+// A publisher of lines that reads no answers is such a client too.
 func (a *App) boundShutdown() {
-	streams := 0
+	open := 0
 	for _, live := range a.live() {
-		streams += live.Stats().Streams
+		open += live.Stats().Streams + int(live.lineStreams.Load())
 	}
 	module, err := a.ctx.AppIfConfigured("http")
-	if streams == 0 || err != nil {
+	if open == 0 || err != nil {
 		return
 	}
 	if servers, ok := module.(*caddyhttp.App); ok && servers.GracePeriod == 0 {

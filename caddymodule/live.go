@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -38,6 +39,8 @@ type liveHub struct {
 	opening  sync.Mutex
 	opened   chan struct{} // closed when the hub can be used
 	gone     chan struct{} // closed when no configuration has it any more
+
+	lineStreams atomic.Int64 // requests that are open and publish lines
 }
 
 // acquireHub returns the live hub of that identity. The caller owes the pool a

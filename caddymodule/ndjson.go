@@ -63,6 +63,8 @@ func (q *requests) publishLines(w http.ResponseWriter, r *http.Request) error {
 	if idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
 		defer idle.Override(quietTimeout, 0)()
 	}
+	q.hub.lineStreams.Add(1)
+	defer q.hub.lineStreams.Add(-1)
 	s.run(r.Context())
 	return nil
 }

@@ -132,6 +132,7 @@ function addWord(word) {
 }
 
 function addGap() {
+  if (byId("text").lastElementChild?.matches("mark")) return; // one is enough
   const gap = document.createElement("mark");
   gap.textContent = "[…] ";
   byId("text").append(gap);
