@@ -27,7 +27,7 @@ deps: ## install what the tests need: chromium, curl, node
 .PHONY: test
 test: deps lint cross ## lint, cross-compile, and run all tests with the race detector
 	$(GO) test -race -timeout 10m $(PKGS)
-	@[ "$$($(GO) env GOHOSTARCH)" != amd64 ] || $(MAKE) test-32
+	@[ "$$($(GO) env GOHOSTOS)/$$($(GO) env GOHOSTARCH)" != linux/amd64 ] || $(MAKE) test-32
 	cd bench && $(GO) vet ./... && $(GO) test -timeout 5m ./...
 
 .PHONY: test-32

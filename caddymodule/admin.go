@@ -88,7 +88,7 @@ func servedHubs() []*liveHub {
 // before the apps are.
 func noHub() *problem {
 	if caddy.ActiveContext().Context == nil || caddy.Exiting() {
-		return problemf(http.StatusServiceUnavailable, "Caddy is starting or stopping, and its hubs are not open").with("Retry-After", "1")
+		return problemf(http.StatusServiceUnavailable, "no configuration is in force: Caddy is starting or stopping").with("Retry-After", "1")
 	}
 	return problemf(http.StatusNotFound, "there is no hub: add the sse directive to a site first")
 }

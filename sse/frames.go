@@ -33,8 +33,8 @@ func (s *Subscriber) appendState(b []byte, event string, o opening) []byte {
 
 func (s *Subscriber) at() Position { return Position{Epoch: s.hub.epoch, Seq: s.position} }
 
-// keepalive is a comment that says nothing.
-const keepalive = ": keepalive\n"
+// keepaliveComment says nothing. The frame ends with an empty line.
+const keepaliveComment = ": keepalive\n"
 
 // keepaliveFrame is a comment, with the id to which the client's cursor can
 // move without having been sent an event.
@@ -42,14 +42,14 @@ func (s *Subscriber) keepaliveFrame() []byte {
 	if s.settle() {
 		return s.appendCursor(nil)
 	}
-	return []byte(keepalive + "\n")
+	return []byte(keepaliveComment + "\n")
 }
 
 // appendCursor appends a keepalive that moves the client's cursor to the
 // position. A browser takes the id and fires nothing (WHATWG HTML, section
 // 9.2.6: a block without data).
 func (s *Subscriber) appendCursor(b []byte) []byte {
-	return append(appendID(append(b, keepalive...), s.at()), '\n')
+	return append(appendID(append(b, keepaliveComment...), s.at()), '\n')
 }
 
 // closeFrame is the last frame of a stream that the hub ends.

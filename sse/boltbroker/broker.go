@@ -179,36 +179,41 @@ func (b *Broker) view(read func(*bbolt.Tx) error) error {
 	return err
 }
 
-// commitEntries writes entries behind the head, and whatever else there is to
-// write. If it returns an error, the next transaction does away with what may
-// have been written all the same.
-func (b *Broker) commitEntries(head sse.Position, entries []sse.Entry, also func(*bbolt.Tx) error) error {
-	b.writing.Lock()
-	defer b.writing.Unlock()
-	return b.commitLocked(head, entries, also)
-}
-
-func (b *Broker) commitLocked(head sse.Position, entries []sse.Entry, also func(*bbolt.Tx) error) error {
-	err := b.updateLocked(func(tx *bbolt.Tx) error {
-		return errors.Join(b.write(tx, head, entries), also(tx))
-	})
+// commitLocked runs a transaction that begins with taking back what is left of a
+// commit that failed. If it returns an error, the next one has to. The lock
+// writing is held.
+func (b *Broker) commitLocked(write func(*bbolt.Tx) error) error {
+	err := b.updateLocked(write)
 	b.leftovers = err != nil
 	return err
 }
 
-// tidy runs a transaction that deletes what is no longer kept. It takes back what
-// is left of a commit that failed, too: otherwise that would be made durable.
+// takeBack deletes what stands behind the head, and does something more.
+func (b *Broker) takeBack(and func(*bbolt.Tx) error) error {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	return b.takeBackLocked(and)
+}
+
+func (b *Broker) takeBackLocked(and func(*bbolt.Tx) error) error {
+	b.mu.Lock()
+	head := b.ledger.Head() // that of the file, unless a commit waits to be settled
+	b.mu.Unlock()
+	return b.commitLocked(func(tx *bbolt.Tx) error {
+		return errors.Join(b.write(tx, head, nil), and(tx))
+	})
+}
+
+// tidy runs a transaction that deletes what is no longer kept. What is left of a
+// commit that failed would be made durable by it, and is taken back first: no
+// commit has succeeded since, so none waits to be settled.
 func (b *Broker) tidy(remove func(*bbolt.Tx) error) error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	if !b.leftovers {
-		return b.updateLocked(remove)
+	if b.leftovers {
+		return b.takeBackLocked(remove)
 	}
-	// No commit has succeeded since, so the ledger's head is that of the file.
-	b.mu.Lock()
-	head := b.ledger.Head()
-	b.mu.Unlock()
-	return b.commitLocked(head, nil, remove)
+	return b.updateLocked(remove)
 }
 
 // updateLocked runs a writing transaction. The lock writing is held.

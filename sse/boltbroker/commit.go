@@ -158,7 +158,7 @@ func (b *Broker) commit(batch []*request) {
 	entries, head := b.draft(batch)
 	var err error
 	if len(entries) > 0 {
-		err = b.commitEntries(head, entries, nothingElse)
+		err = b.append(head, entries)
 	}
 	b.settle(entries, err)
 	if len(entries) > 0 {
@@ -170,6 +170,13 @@ func (b *Broker) commit(batch []*request) {
 		}
 		close(r.done)
 	}
+}
+
+// append writes entries behind the head.
+func (b *Broker) append(head sse.Position, entries []sse.Entry) error {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	return b.commitLocked(func(tx *bbolt.Tx) error { return b.write(tx, head, entries) })
 }
 
 // needs reports whether the outcome of a request rests on what was to be kept
@@ -353,16 +360,6 @@ func (b *Broker) probe() {
 	}
 	b.note(err, 0)
 }
-
-// takeBack deletes what stands behind the head, and does something more.
-func (b *Broker) takeBack(and func(*bbolt.Tx) error) error {
-	b.mu.Lock()
-	head := b.ledger.Head()
-	b.mu.Unlock()
-	return b.commitEntries(head, nil, and)
-}
-
-func nothingElse(*bbolt.Tx) error { return nil }
 
 func dropProbe(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(keyProbe) }
 

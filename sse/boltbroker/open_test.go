@@ -303,37 +303,6 @@ func TestCrashWhileCreating(t *testing.T) {
 	}
 }
 
-// Where the file cannot be created, read or written to, the error says where
-// and why.
-func TestNotPermitted(t *testing.T) {
-	if os.Getuid() <= 0 {
-		t.Skip("everything is permitted")
-	}
-	t.Run("the directory", func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "d")
-		if err := os.Mkdir(dir, 0o500); err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range []string{filepath.Join(dir, "record.db"), filepath.Join(dir, "e", "record.db")} {
-			_, err := Open(path, Options{})
-			wantError(t, err, path, "permission denied")
-		}
-	})
-	for _, mode := range []os.FileMode{0o000, 0o400} {
-		t.Run(mode.String(), func(t *testing.T) {
-			b := open(t, file(t), Options{})
-			if err := errors.Join(b.Close(), os.Chmod(b.path, mode)); err != nil {
-				t.Fatal(err)
-			}
-			_, err := Open(b.path, Options{})
-			wantError(t, err, b.path, "permission denied")
-			if err != nil && strings.Contains(err.Error(), "damaged") {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // A path that goes through a file is no place for a record.
 func TestNoDirectory(t *testing.T) {
 	path := filepath.Join(os.Args[0], "record.db")

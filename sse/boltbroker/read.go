@@ -228,7 +228,7 @@ func (b *Broker) countItem(ctx context.Context, c *counter, item string) error {
 		}
 		var err error
 		if isPattern {
-			from, more, err = b.countNames(c, prefix, from)
+			from, more, err = b.countPrefix(c, prefix, from)
 		} else {
 			more, err = false, b.countName(c, item)
 		}
@@ -251,9 +251,9 @@ func (b *Broker) countName(c *counter, name string) error {
 	return nil
 }
 
-// countNames counts what is on some of the channels with a prefix, and returns
+// countPrefix counts what is on some of the channels with a prefix, and returns
 // with which to go on, if there are more.
-func (b *Broker) countNames(c *counter, prefix, from string) (next string, more bool, err error) {
+func (b *Broker) countPrefix(c *counter, prefix, from string) (next string, more bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.recheck(c); err != nil {
