@@ -30,6 +30,9 @@ func (s *Subscriber) fallBehind() batch {
 // pullBehind does for a subscriber that is behind what pull does for others. It
 // may block, for as long as the broker does.
 func (s *Subscriber) pullBehind(ctx context.Context) batch {
+	if len(s.backfills) > 0 {
+		return s.backfillBehind(ctx)
+	}
 	if !s.checked {
 		kept, err := s.countKept(ctx, s.cover)
 		if err == nil && kept > s.replayLimit {
@@ -56,7 +59,7 @@ func (s *Subscriber) failBehind(ctx context.Context, err error) batch {
 	case ctx.Err() != nil:
 		return batch{closing: CloseClient}
 	case !errors.Is(err, ErrGone):
-		return batch{closing: cmp.Or(s.closed(), CloseBusy)}
+		return batch{closing: cmp.Or(s.main().closed(), CloseBusy)}
 	}
 	return s.resetBehind(func(s *Subscriber) []Reset { return s.hub.gaps(s, evictedFrom) })
 }
@@ -142,7 +145,11 @@ func (h *Hub) enterRecord(ctx context.Context) (leave func(), err error) {
 // has not told everybody of is left to memory: no position may run ahead of the
 // hub's, nor of an end of a channel that came while the page was read.
 func (s *Subscriber) encodePage(page Page) batch {
-	head := s.hub.settled.Load() // before the ends are looked for
+	head := s.hub.settled.Load() // before what happened meanwhile is looked for
+	if _, _, closing := s.main().look(); closing != "" {
+		return batch{closing: closing}
+	}
+	head = s.bound(head)
 	s.lookForEnds()
 	sent := s.position // what the client presents if its connection breaks now
 	b := batch{again: true, scratch: scratches.Get().(*[]byte)}
@@ -171,7 +178,7 @@ func (s *Subscriber) encodePage(page Page) batch {
 // wants reports whether the entry is behind the place at which the subscriber
 // continues on any of its channels.
 func (s *Subscriber) wants(e *Entry) bool {
-	if len(s.floors) == 0 {
+	if len(s.floors) == 0 && !s.narrowed {
 		return true
 	}
 	for _, name := range e.Event.Channels {

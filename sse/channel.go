@@ -68,6 +68,29 @@ func Covers(granted, asked string) bool {
 	return strings.HasPrefix(strings.TrimSuffix(asked, "*"), prefix)
 }
 
+// coveredBy reports whether one of the names and patterns stands for all that
+// asked does.
+func coveredBy(granted []string, asked string) bool {
+	return slices.ContainsFunc(granted, func(g string) bool { return Covers(g, asked) })
+}
+
+// common returns the fewest names and patterns that stand for what both lists
+// stand for.
+func common(a, b []string) []string {
+	var both []string
+	for _, x := range a {
+		for _, y := range b {
+			switch {
+			case Covers(x, y):
+				both = append(both, y)
+			case Covers(y, x):
+				both = append(both, x)
+			}
+		}
+	}
+	return cover(both)
+}
+
 // cover returns the fewest of the names and patterns that stand for the same
 // channels, so that an event on one channel reaches a subscriber by one way
 // only. The argument is left as it is.

@@ -140,7 +140,7 @@ func (h *Hub) beginEnds(s *Subscriber) {
 
 // allEnded reports whether nothing more can come on any of the channels.
 func (h *Hub) allEnded(s *Subscriber) bool {
-	return !slices.ContainsFunc(s.cover, func(item string) bool {
+	return len(s.cover) > 0 && !slices.ContainsFunc(s.cover, func(item string) bool {
 		_, ended := h.ended.seqs[item] // never of a pattern
 		return !ended
 	})

@@ -90,6 +90,7 @@ func (h *Hub) sweep() {
 			now := time.Now()
 			h.evictOld(now)
 			h.trimRecent(now, pause+2*liveAge)
+			h.forgetAway(now)
 		case <-h.closed.Done():
 			return
 		}

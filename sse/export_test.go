@@ -10,6 +10,7 @@ import (
 
 const (
 	MaxDirty     = maxDirty
+	MaxAway      = maxAway
 	SegmentBytes = segmentBytes
 	LiveBytes    = liveBytes
 	IdleCost     = channelCost + 8 // of a channel with a name of eight bytes

@@ -12,13 +12,13 @@ import (
 // openFrame is the first frame of a stream.
 func (s *Subscriber) openFrame() []byte {
 	b := appendRetry(nil, s.retry)
-	b = appendID(b, s.at())
+	b = append(s.appendCursorID(append(b, "id: "...)), '\n')
 	return s.appendState(b, "hub:open", s.opening)
 }
 
 // resetFrame tells of events that went missing while the stream was open.
 func (s *Subscriber) resetFrame(resets []Reset) []byte {
-	b := appendID(nil, s.at())
+	b := append(s.appendCursorID([]byte("id: ")), '\n')
 	return s.appendState(b, "hub:reset", opening{ResumeReset, resets})
 }
 
@@ -28,7 +28,24 @@ func (s *Subscriber) appendState(b []byte, event string, o opening) []byte {
 		Channels   []string `json:"channels"`
 		Resume     Resume   `json:"resume"`
 		Resets     []Reset  `json:"reset,omitempty"`
-	}{s.connection, s.asked, o.resume, o.resets})
+	}{s.session.connection, namesOf(s.main().named), o.resume, o.resets})
+}
+
+// channelsFrame tells of a change of what the stream gets, and moves the
+// client's cursor to an id.
+func (s *Subscriber) channelsFrame(id string) []byte {
+	b := append(append(append([]byte(nil), "id: "...), id...), '\n')
+	return appendOwn(b, "hub:channels", struct {
+		Channels []string `json:"channels"`
+	}{namesOf(s.named)})
+}
+
+// namesOf makes an empty list of none, which JSON would have as null.
+func namesOf(names []string) []string {
+	if names == nil {
+		return []string{}
+	}
+	return names
 }
 
 func (s *Subscriber) at() Position { return Position{Epoch: s.hub.epoch, Seq: s.position} }

@@ -86,6 +86,8 @@ type Hub struct {
 	forgotten   uint64    // newest event of the channels of which nothing is known any more
 	ended       ends
 	subscribers map[*Subscriber]struct{}
+	sessions    map[string]*session // by connection
+	away        list.List           // *session whose client is gone, the longest gone first
 	draining    bool
 	tailError   error // why the record cannot be followed now
 	frame       []byte
@@ -104,6 +106,7 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 		ready:       make(chan struct{}),
 		options:     options.withDefaults(),
 		subscribers: make(map[*Subscriber]struct{}),
+		sessions:    make(map[string]*session),
 		reads:       make(chan struct{}, maxReads),
 	}
 	h.startAt(state.warmStart().Seq, state.Ended)

@@ -8,6 +8,7 @@ import (
 
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
+	name        string // the channel's, or the pattern
 	subscribers []*Subscriber
 	// forgotten is the newest seq of which the hub does not know whether it
 	// was an event here: what it had forgotten when it made the channel, or
@@ -21,8 +22,8 @@ type topic struct {
 type membership struct {
 	topic *topic
 	slot  int // index in topic.subscribers
-	// floor is the head at which the topic was reset: its events up to there
-	// are given up.
+	// floor is the head at which the topic was reset, or added to a stream
+	// that is open: its events up to there are not for this subscriber.
 	floor uint64
 }
 
@@ -54,7 +55,6 @@ func (t *topic) remove(slot int) {
 // to, with its history and its subscribers. Those that come by a pattern are
 // at the pattern's topic.
 type channel struct {
-	name string
 	topic
 	history
 
@@ -89,7 +89,7 @@ func newIndex() index {
 func (x *index) pattern(prefix string, forgotten uint64) *topic {
 	t := x.patterns[prefix]
 	if t == nil {
-		t = &topic{forgotten: forgotten}
+		t = &topic{name: prefix + "*", forgotten: forgotten}
 		x.patterns[prefix] = t
 		x.lengths[len(prefix)]++
 		x.generation++

@@ -35,11 +35,16 @@ func ParsePosition(s string) (Position, error) {
 	if !found || !validEpoch(epoch) {
 		return Position{}, fmt.Errorf("%.64q is %w", s, ErrPosition)
 	}
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || digits[0] == '+' || (digits[0] == '0' && len(digits) > 1) {
+	seq, ok := parseSeq(digits)
+	if !ok {
 		return Position{}, fmt.Errorf("%.64q is %w", s, ErrPosition)
 	}
 	return Position{Epoch: epoch, Seq: seq}, nil
+}
+
+func parseSeq(digits string) (seq uint64, ok bool) {
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	return seq, err == nil && digits[0] != '+' && (digits[0] != '0' || len(digits) == 1)
 }
 
 // String returns the position as it stands on the wire.

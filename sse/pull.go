@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A batch that is put together from several channels carries about batchBytes,
@@ -56,16 +57,29 @@ func (s *Subscriber) pull() batch {
 	if end > s.told {
 		s.findEnds()
 	}
-	if len(s.ends) > 0 && s.ends[0].Seq <= head {
-		return s.pullUntilEnd()
+	if len(s.backfills) > 0 {
+		return s.pullBackfill()
 	}
-	if b := s.pullEvents(head); b.some() {
-		return b
+	if !s.changeDue() {
+		if b := s.pullTo(s.bound(head)); b.some() {
+			return b
+		}
+	}
+	if len(s.changes) > 0 {
+		return s.makeChange()
 	}
 	if s.over && len(s.ends) == 0 {
 		return batch{closing: CloseEnded}
 	}
 	return batch{}
+}
+
+// pullTo returns what comes next, up to a seq.
+func (s *Subscriber) pullTo(limit uint64) batch {
+	if len(s.ends) > 0 && s.ends[0].Seq <= limit {
+		return s.pullUntilEnd()
+	}
+	return s.pullEvents(limit)
 }
 
 // some reports whether there is anything to do about the batch.
@@ -119,7 +133,15 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
 	closing, end = s.closing, s.newestEnd
+	queued := s.queued
+	s.queued = nil
 	s.mu.Unlock()
+	if closing == "" && !s.expires.IsZero() && !time.Now().Before(s.expires) {
+		closing = CloseExpired
+	}
+	if len(queued)+len(s.changes) > 0 {
+		s.takeChanges(queued)
+	}
 
 	if lost && !s.behind {
 		s.hub.mu.Lock()
@@ -231,6 +253,9 @@ func (s *Subscriber) settle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	settled := s.hub.settled.Load()
+	if len(s.queued)+len(s.changes)+len(s.backfills) > 0 {
+		return false
+	}
 	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.newestEnd > s.told || len(s.ends) > 0 || s.behind || settled <= s.position {
 		return false
 	}

@@ -14,9 +14,9 @@ import (
 // begin makes a subscriber that has just joined begin where it wants to, and
 // decides what its first frame says of that. What memory has is replayed from
 // memory; only for what it has not, the record is asked.
+//
+// The caller holds the hub's lock, which is released while the record is asked.
 func (h *Hub) begin(ctx context.Context, s *Subscriber, start Start) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if lacking := h.place(s, start); len(lacking) > 0 {
 		unknown := s.unknown()
 		kept, err := h.countUnlocked(ctx, s, lacking)
@@ -111,14 +111,15 @@ func (s *Subscriber) unknown() []uint64 {
 // others begin where these settings say.
 func (h *Hub) lackHistory(s *Subscriber) (lacking []string) {
 	from, oldest := h.keptFrom(), h.oldest()
-	for i, item := range s.cover {
+	for _, m := range s.memberships {
+		item := m.topic.name
 		ch := h.index.channels[item] // nil for a pattern
 		switch {
 		case ch != nil && ch.whole(h.options.HistoryCount, oldest, ch.forgotten):
 			if seq := from(ch); seq > 0 {
 				s.skip(ch, seq)
 			}
-		case ch != nil, s.memberships[i].topic.forgotten > 0, h.evictedAny(item):
+		case ch != nil, m.topic.forgotten > 0, h.evictedAny(item):
 			lacking = append(lacking, item)
 		}
 	}
@@ -168,9 +169,9 @@ func (h *Hub) gaps(s *Subscriber, from func(*channel) uint64) []Reset {
 			resets = addReset(resets, s.item(ch), ResetExpired)
 		}
 	}
-	for i, m := range s.memberships {
+	for _, m := range s.memberships {
 		if m.topic.forgotten > max(s.position, m.floor) {
-			resets = addReset(resets, s.cover[i], ResetExpired)
+			resets = addReset(resets, m.topic.name, ResetExpired)
 		}
 	}
 	return resets
@@ -184,9 +185,9 @@ func (h *Hub) limitResets(s *Subscriber) []Reset {
 			resets = addReset(resets, s.item(ch), ResetLimit)
 		}
 	}
-	for i, m := range s.memberships { // of which memory knows nothing
+	for _, m := range s.memberships { // of which memory knows nothing
 		if m.topic.forgotten > max(s.position, m.floor) {
-			resets = addReset(resets, s.cover[i], ResetLimit)
+			resets = addReset(resets, m.topic.name, ResetLimit)
 		}
 	}
 	return resets
@@ -203,12 +204,12 @@ func (h *Hub) giveUp(s *Subscriber, resets []Reset) {
 		}
 	}
 	for i := range s.memberships {
-		if hasReset(resets, s.cover[i]) {
+		if hasReset(resets, s.memberships[i].topic.name) {
 			s.memberships[i].floor = head
 		}
 	}
-	if len(resets) == len(s.cover) {
-		s.advance(max(s.position, head))
+	if len(resets) > 0 && len(resets) == len(s.cover) {
+		s.advance(max(s.position, s.bound(head)))
 	}
 }
 
@@ -280,7 +281,7 @@ func (h *Hub) news(s *Subscriber) []*channel {
 	var found []*channel
 	if !slices.ContainsFunc(s.cover, isPattern) {
 		for _, name := range s.cover {
-			if ch := h.index.channels[name]; ch.last > s.position {
+			if ch := h.index.channels[name]; ch != nil && ch.last > s.position {
 				found = append(found, ch)
 			}
 		}
@@ -306,6 +307,9 @@ func (s *Subscriber) item(ch *channel) string {
 }
 
 func (s *Subscriber) itemOf(name string) string {
+	if coveredBy(s.except, name) {
+		return ""
+	}
 	for _, item := range s.cover {
 		if Covers(item, name) {
 			return item

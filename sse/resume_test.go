@@ -113,10 +113,10 @@ func TestResumeContinues(t *testing.T) {
 func TestOpenFrame(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	publishN(t, h, 7, "a")
-	asked := []string{"a", "a*", "a"}
+	asked := []string{"a", "a*"}
 	retries := make(map[time.Duration]bool)
 	for range 30 {
-		s := subscribeWith(t, h, sse.SubscribeOptions{Connection: "<id>\u2028", Channels: asked, Retry: 2 * time.Second})
+		s := subscribeWith(t, h, sse.SubscribeOptions{Connection: "<id>\u2028", Channels: append(asked, "a"), Retry: 2 * time.Second})
 		frame := s.OpenFrame()
 		b := blocks(t, frame)[0]
 		told := b.state(t)

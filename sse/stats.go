@@ -9,16 +9,19 @@ type CloseReason string
 // The reasons for which a hub ends a stream by itself.
 const (
 	CloseDrain   CloseReason = "drain"   // the hub stops
-	CloseExpired CloseReason = "expired" // the stream reached its greatest age
+	CloseExpired CloseReason = "expired" // the stream reached its greatest age, or what allowed it expired
 	CloseBusy    CloseReason = "busy"    // the hub took no more streams, or could not read the record
 	CloseEnded   CloseReason = "ended"   // all of its channels have ended
+
+	CloseKicked   CloseReason = "kicked"   // see Hub.Kick
+	CloseReplaced CloseReason = "replaced" // the client opened another stream of the same connection
 )
 
 // CloseClient is the reason of a stream that the hub did not end: the client
 // left, or the connection broke.
 const CloseClient CloseReason = "client"
 
-var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy, CloseEnded}
+var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy, CloseEnded, CloseKicked, CloseReplaced}
 
 // A ResetReason says why events are missing.
 type ResetReason string
@@ -50,11 +53,16 @@ type Stats struct {
 	// Resets counts what subscribers were told to have missed, once for
 	// each channel or pattern named in a reset.
 	Resets map[ResetReason]uint64
+	// Away is how many sessions are kept of clients that are gone, and
+	// Forgotten counts those that were given up before their time.
+	Away      int
+	Forgotten uint64
 }
 
 type counters struct {
 	published atomic.Uint64
 	delivered atomic.Uint64
+	forgotten atomic.Uint64 // sessions
 	closed    reasonCounter[CloseReason]
 	resets    reasonCounter[ResetReason]
 }
@@ -94,5 +102,7 @@ func (h *Hub) Stats() Stats {
 		Delivered: h.stats.delivered.Load(),
 		Closed:    h.stats.closed.snapshot(closeReasons),
 		Resets:    h.stats.resets.snapshot(resetReasons),
+		Away:      h.away.Len(),
+		Forgotten: h.stats.forgotten.Load(),
 	}
 }

@@ -9,43 +9,32 @@ import (
 	"time"
 )
 
-// A Start says where in the record a subscriber begins. The zero value is
-// [Latest].
-type Start struct {
-	kind  startKind
-	after Position
-}
-
-type startKind int
-
-const (
-	startLatest startKind = iota
-	startEarliest
-	startAfter
-	startUnknown
-)
-
-// Latest begins with the next event.
-func Latest() Start { return Start{} }
-
-// Earliest replays all that is kept, unless that is more than ReplayLimit.
-func Earliest() Start { return Start{kind: startEarliest} }
-
-// Unknown is where one is who presents something that is no position of any
-// hub. Everything that it subscribes to is reset.
-func Unknown() Start { return Start{kind: startUnknown} }
-
-// After resumes behind a position that was received before.
-func After(at Position) Start { return Start{kind: startAfter, after: at} }
-
 // SubscribeOptions say what a subscriber wants.
 type SubscribeOptions struct {
 	// Connection identifies the stream to its client and to operators. It must be
-	// valid UTF-8 and should be unguessable and unique.
+	// valid UTF-8 and should be unguessable. A stream of the same connection
+	// takes the place of the one before. Without one, the stream cannot be found.
 	Connection string
-	// Channels are names and prefix patterns, at least one. They are not
-	// modified and may be reused.
+	// User is who listens. Only the same user can take a connection over, or
+	// change it. Empty is nobody in particular.
+	User string
+	// Address is where the client is, for operators.
+	Address string
+	// Channels are names and prefix patterns, at least one together with
+	// Fixed. They are not modified and may be reused.
 	Channels []string
+	// Fixed are more of them, which the client cannot unsubscribe from.
+	Fixed []string
+	// Session is for how long what a client has changed by [Hub.Change]
+	// outlives its stream: the next one of the same connection and user gets
+	// that instead of Channels. Zero is not at all.
+	Session time.Duration
+	// May says of what a session brings back whether the client may still
+	// have it. Nil is all. It is called with locks held, and must not block.
+	May func(channel string) bool
+	// Expires is when the client may listen no longer: the stream ends, and
+	// nothing that is published later is sent. Zero is never.
+	Expires time.Time
 	// Start is where to begin. The zero value begins with the next event.
 	Start Start
 	// ReplayLimit is how many events a resume may replay; a client that
@@ -89,13 +78,26 @@ const maxDirty = 32
 // handed to one engine, such as [Subscriber.Stream], or given back by
 // [Subscriber.Leave].
 type Subscriber struct {
-	hub        *Hub
-	connection string
-	asked      []string // as the client named them
-	cover      []string // the fewest that stand for the same
-	retry      time.Duration
+	hub     *Hub
+	session *session
+	retry   time.Duration
 	// replayLimit is how many events may be missed and replayed.
 	replayLimit int
+	expires     time.Time // zero is never
+
+	// What it gets, the engine's alone. The slices are never modified.
+	named    []string // as it was asked for
+	cover    []string // the fewest that stand for the same
+	except   []string // of a backfill: what it leaves out
+	narrowed bool     // except, or a change, left out some of what may be read
+	changes  []*change
+	// backfills are sent before it goes on.
+	backfills []*backfill
+	filled    fillCursor // where the last of them ended
+	// until is where a backfill ends, zero if this is none.
+	until uint64
+	// parent is whose backfill this is, nil if it is none.
+	parent *Subscriber
 
 	// Position state, the engine's alone.
 	position uint64
@@ -116,6 +118,8 @@ type Subscriber struct {
 	mu      sync.Mutex // guards what follows
 	waker   waker
 	pending bool       // woken, and has not looked since
+	queued  []*change  // not seen by the engine yet
+	waiting int        // changes that were queued and not made
 	dirty   []*channel // told to have news since the last look
 	lost    bool       // more had news than dirty holds
 	closing CloseReason
@@ -133,88 +137,110 @@ type opening struct {
 // channels. The context bounds the wait for a hub that is starting.
 //
 // Errors: one that matches [ErrChannel] if a name or pattern is malformed;
-// [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
+// [ErrConnection] if the connection is open, and another user's; [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
 // subscriber missed nothing of them; one of the broker if it has to be asked
 // for what was missed, and cannot answer; the context's.
 func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
-	if len(options.Channels) == 0 {
+	if len(options.Channels)+len(options.Fixed) == 0 {
 		return nil, fmt.Errorf("%w: none was named", ErrChannel)
 	}
-	for _, name := range options.Channels {
-		if err := ValidatePattern(name); err != nil {
-			return nil, err
-		}
+	if err := validatePatterns(options.Channels, options.Fixed); err != nil {
+		return nil, err
 	}
 	if err := h.waitReady(ctx); err != nil {
 		return nil, err
 	}
 	s := &Subscriber{
-		hub:        h,
-		connection: options.Connection,
-		asked:      slices.Clone(options.Channels),
-		cover:      cover(options.Channels),
-		retry:      jitter(options.Retry, DefaultRetry),
-
+		hub:         h,
+		retry:       jitter(options.Retry, DefaultRetry),
 		replayLimit: replayLimit(options.ReplayLimit),
+		expires:     options.Expires,
 	}
-	if err := h.join(s); err != nil {
-		return nil, err
-	}
-	if err := h.begin(ctx, s, options.Start); err != nil {
-		s.Leave()
-		return nil, err
-	}
-	return s, nil
-}
-
-// join puts the subscriber into the index.
-func (h *Hub) join(s *Subscriber) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining {
-		return ErrDraining
+		return nil, ErrDraining
+	}
+	if err := h.enroll(s, &options); err != nil {
+		return nil, err
 	}
 	h.subscribers[s] = struct{}{}
-	s.memberships = make([]membership, 0, len(s.cover))
-	for _, name := range s.cover {
-		if prefix, isPattern := strings.CutSuffix(name, "*"); isPattern {
-			h.index.pattern(prefix, h.forgotten).add(s)
-			continue
+	h.enter(s, s.cover, 0)
+	if err := h.beginAgain(ctx, s, options.Start); err != nil {
+		h.leave(s)
+		return nil, err
+	}
+	s.session.starting = false
+	return s, nil
+}
+
+func validatePatterns(lists ...[]string) error {
+	for _, name := range slices.Concat(lists...) {
+		if err := ValidatePattern(name); err != nil {
+			return err
 		}
-		ch := h.channel(name)
-		h.revive(ch)
-		ch.add(s)
 	}
 	return nil
 }
 
-// Leave takes the subscriber out of its hub. It may be called again.
-func (s *Subscriber) Leave() {
-	h := s.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.subscribers[s]; !ok {
-		return
+// enter puts the subscriber into the index under names and patterns. What was
+// published up to the floor is not for it.
+func (h *Hub) enter(s *Subscriber, items []string, floor uint64) {
+	s.memberships = slices.Grow(s.memberships, len(items))
+	for _, name := range items {
+		if prefix, isPattern := strings.CutSuffix(name, "*"); isPattern {
+			h.index.pattern(prefix, h.forgotten).add(s)
+		} else {
+			ch := h.channel(name)
+			h.revive(ch)
+			ch.add(s)
+		}
+		s.memberships[len(s.memberships)-1].floor = floor
 	}
-	delete(h.subscribers, s)
-	// Memberships are in the order of the cover. Taking one away can move
-	// another subscriber's place, never this one's.
-	for i, m := range s.memberships {
+}
+
+// exit takes the subscriber out of the index. Taking one of its memberships away
+// can move another subscriber's place, never this one's.
+func (h *Hub) exit(memberships []membership) {
+	for _, m := range memberships {
 		m.topic.remove(m.slot)
 		if len(m.topic.subscribers) > 0 {
 			continue
 		}
-		if prefix, isPattern := strings.CutSuffix(s.cover[i], "*"); isPattern {
+		if prefix, isPattern := strings.CutSuffix(m.topic.name, "*"); isPattern {
 			h.index.dropPattern(prefix)
 		} else {
-			h.retire(h.index.channels[s.cover[i]])
+			h.retire(h.index.channels[m.topic.name])
 		}
 	}
+}
+
+// Leave takes the subscriber out of its hub. It may be called again.
+func (s *Subscriber) Leave() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.hub.leave(s)
+}
+
+func (h *Hub) leave(s *Subscriber) {
+	if _, ok := h.subscribers[s]; !ok {
+		return
+	}
+	delete(h.subscribers, s)
+	h.exit(s.memberships)
 	s.memberships = nil
+	h.dismiss(s)
 }
 
 // Connection returns the stream's identity.
-func (s *Subscriber) Connection() string { return s.connection }
+func (s *Subscriber) Connection() string { return s.session.connection }
+
+// Channels returns what the stream gets now. The slice must not be modified.
+func (s *Subscriber) Channels() []string {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.session.named
+}
 
 // Resume returns what became of the position that was presented.
 func (s *Subscriber) Resume() Resume { return s.opening.resume }

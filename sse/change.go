@@ -1,0 +1,334 @@
+package sse
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Errors of a change.
+var (
+	// ErrNoConnection is returned where no such connection is known, be it
+	// open or remembered.
+	ErrNoConnection = errors.New("sse: no such connection")
+	// ErrChange is matched by the errors of changes that contradict themselves
+	// or what the connection has.
+	ErrChange = errors.New("sse: the change cannot be made")
+	// ErrWithdrawn is matched by the errors of clients that ask for what was
+	// taken away from them by [Hub.Assign].
+	ErrWithdrawn = errors.New("sse: the channel was withdrawn from this connection")
+	// ErrChanging is returned while the stream has too many changes before it.
+	ErrChanging = errors.New("sse: too many changes wait for the stream")
+)
+
+// maxChanges is how many changes may wait until their stream comes to them.
+const maxChanges = 16
+
+// A Change says what a connection gets in addition, and no longer.
+type Change struct {
+	// Subscribe and Unsubscribe are names and prefix patterns. What the
+	// connection has, or has not, is left as it is. They are not modified.
+	Subscribe, Unsubscribe []string
+	// Start is where in the record the channels begin that are added. The
+	// zero value is the next event.
+	Start Start
+	// MaxChannels bounds what the connection has afterwards. Zero is no bound.
+	MaxChannels int
+	// ReplayLimit is that of [SubscribeOptions], for the channels that are
+	// added.
+	ReplayLimit int
+}
+
+// Change changes what a connection of that user gets, as its client asks, and
+// returns all that it gets then; the slice must not be modified. When it
+// returns, what was published on a channel that was taken away and has not been
+// sent will not be, and all that is published on one that was added will be. The
+// stream is told by `hub:channels`.
+//
+// If the client is gone for the moment, its next stream gets what was changed.
+//
+// Errors: [ErrNoConnection], also if it is another user's; one that matches
+// [ErrChannel], [ErrChange], [ErrWithdrawn]; [ErrChanging]; one of the broker if
+// it has to be asked for what was missed, and cannot answer; the context's. The
+// connection is then as it was.
+func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]string, error) {
+	return h.change(ctx, connection, c, func(sess *session) (roster, error) {
+		if sess.user != user {
+			return roster{}, ErrNoConnection
+		}
+		return sess.changedByClient(c)
+	})
+}
+
+// Assign is Change on behalf of those who run the hub. It may take away what the
+// client cannot do without itself, and what it takes away the client cannot ask
+// for again for as long as its connection is known. What it adds is not subject
+// to [SubscribeOptions.May].
+func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string, error) {
+	return h.change(ctx, connection, c, func(sess *session) (roster, error) {
+		return sess.changedFromInside(c)
+	})
+}
+
+func (h *Hub) change(ctx context.Context, connection string, c Change, decide func(*session) (roster, error)) ([]string, error) {
+	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
+		return nil, err
+	}
+	if err := h.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sess := h.sessions[connection]
+	if sess == nil || connection == "" || sess.over(time.Now()) {
+		return nil, ErrNoConnection
+	}
+	if sess.starting {
+		return nil, ErrChanging
+	}
+	next, err := decide(sess)
+	if err != nil {
+		return nil, err
+	}
+	var filling *backfill
+	if s := sess.stream; s != nil {
+		if s.crowded() {
+			return nil, ErrChanging
+		}
+		if filling, err = h.startBackfill(ctx, s, cover(c.Subscribe), cover(sess.named), c.Start, replayLimit(c.ReplayLimit)); err != nil {
+			return nil, err
+		}
+		defer h.exitBackfill(filling)
+		// The lock may have been released meanwhile.
+		if h.sessions[connection] != sess || sess.stream != s {
+			return nil, ErrNoConnection
+		}
+		if next, err = decide(sess); err != nil {
+			return nil, err
+		}
+	}
+	h.commit(sess, next, c, filling)
+	return sess.named, nil
+}
+
+// commit makes the change. What is taken away is gone at once; the stream goes on
+// to what is added when it has come to where the record is now.
+func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
+	before := cover(sess.named)
+	same := slices.Equal(sess.named, next.named)
+	sess.roster = next
+	if same {
+		return
+	}
+	sess.changed = true
+	sess.number++
+	ch := &change{number: sess.number, named: next.named, cover: cover(next.named), at: h.head.Load()}
+	sess.narrowFills(ch.cover)
+	s := sess.stream
+	if s == nil {
+		items := slices.DeleteFunc(cover(c.Subscribe), func(item string) bool { return coveredBy(before, item) })
+		sess.noteFill(fill{ch.number, ch.at, c.Start, items, false})
+		return
+	}
+	h.rejoin(s, ch.cover, before, ch.at)
+	ch.take(filling, before)
+	if ch.fill != nil {
+		sess.noteFill(fill{ch.number, ch.at, c.Start, ch.fill.reader.cover, false})
+	}
+	s.queue(ch)
+}
+
+// rejoin puts the subscriber where it belongs now.
+func (h *Hub) rejoin(s *Subscriber, next, before []string, at uint64) {
+	var leaving []membership
+	s.memberships = slices.DeleteFunc(s.memberships, func(m membership) bool {
+		stays := slices.Contains(next, m.topic.name)
+		if !stays {
+			leaving = append(leaving, m)
+		}
+		return !stays
+	})
+	for _, item := range next {
+		if slices.ContainsFunc(s.memberships, func(m membership) bool { return m.topic.name == item }) {
+			continue
+		}
+		floor := at
+		if len(common(before, []string{item})) > 0 {
+			floor = 0 // it goes on with some of it from where it is
+		}
+		h.enter(s, []string{item}, floor)
+	}
+	h.exit(leaving)
+}
+
+// changedByClient returns what the connection has after a change that its client
+// asks for.
+func (r *roster) changedByClient(c Change) (roster, error) {
+	for _, name := range c.Unsubscribe {
+		if slices.Contains(r.named[:r.fixed], name) {
+			return *r, fmt.Errorf("%w: every client has %q", ErrChange, name)
+		}
+	}
+	for _, name := range c.Subscribe {
+		if len(common(r.withdrawn, []string{name})) > 0 {
+			return *r, fmt.Errorf("%w: %q", ErrWithdrawn, name)
+		}
+	}
+	return r.with(c)
+}
+
+// changedFromInside does so for those who run the hub.
+func (r *roster) changedFromInside(c Change) (roster, error) {
+	next, err := r.with(c)
+	if err != nil {
+		return next, err
+	}
+	unsubscribed := func(name string) bool { return slices.Contains(c.Unsubscribe, name) }
+	subscribed := func(name string) bool { return slices.Contains(c.Subscribe, name) }
+	next.given = append(slices.DeleteFunc(slices.Clone(r.given), unsubscribed), c.Subscribe...)
+	next.withdrawn = append(slices.DeleteFunc(slices.Clone(r.withdrawn), subscribed), c.Unsubscribe...)
+	slices.Sort(next.given)
+	slices.Sort(next.withdrawn)
+	next.given, next.withdrawn = slices.Compact(next.given), slices.Compact(next.withdrawn)
+	return next, nil
+}
+
+func (r *roster) with(c Change) (next roster, err error) {
+	next = *r
+	next.named, next.fixed = nil, 0
+	for i, name := range r.named {
+		if slices.Contains(c.Unsubscribe, name) {
+			continue
+		}
+		next.named = append(next.named, name)
+		if i < r.fixed {
+			next.fixed++
+		}
+	}
+	next.add(c.Subscribe)
+	for _, name := range c.Unsubscribe {
+		if i := slices.IndexFunc(next.named, func(has string) bool { return Covers(has, name) }); i >= 0 {
+			return *r, fmt.Errorf("%w: without %q it would still get that by %q; change that instead", ErrChange, name, next.named[i])
+		}
+	}
+	if n := len(next.named); c.MaxChannels > 0 && n > c.MaxChannels && n > len(r.named) {
+		return *r, fmt.Errorf("%w: a stream can have %d channels at most, not %d", ErrChange, c.MaxChannels, n)
+	}
+	return next, nil
+}
+
+// A change is on its way to the engine of a stream.
+type change struct {
+	number uint64
+	named  []string // all that the stream gets, as it was asked for
+	cover  []string
+	at     uint64    // the head when it was made; what is added begins behind it
+	resets []Reset   // of what is added
+	ends   []Ended   // of what is added
+	fill   *backfill // of what is added; nil if it missed nothing
+}
+
+// queue hands a change to the stream's engine.
+func (s *Subscriber) queue(c *change) {
+	s.mu.Lock()
+	s.queued = append(s.queued, c)
+	s.waiting++
+	w := s.waker
+	s.pending = true
+	s.mu.Unlock()
+	if w != nil {
+		w.wake()
+	}
+}
+
+// crowded reports whether as many changes wait as may.
+func (s *Subscriber) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting >= maxChanges
+}
+
+// takeChanges takes over changes that were queued. What they take away is gone
+// from here on, whenever it was published; what they add waits until the
+// subscriber has come to where they were made.
+func (s *Subscriber) takeChanges(queued []*change) {
+	for _, c := range queued {
+		s.cover = common(s.cover, c.cover)
+		for _, earlier := range s.changes {
+			earlier.cover = common(earlier.cover, c.cover)
+			if earlier.fill != nil && !earlier.fill.narrow(c.cover) {
+				earlier.fill = nil
+			}
+		}
+		s.backfills = slices.DeleteFunc(s.backfills, func(b *backfill) bool { return !b.narrow(c.cover) })
+		s.narrowed = true
+		s.changes = append(s.changes, c)
+	}
+	s.work = slices.DeleteFunc(s.work, func(ch *channel) bool { return s.item(ch) == "" })
+}
+
+// changeDue reports whether the subscriber is where its next change was made.
+func (s *Subscriber) changeDue() bool {
+	return len(s.changes) > 0 && s.position >= s.changes[0].at
+}
+
+// bound returns the seq up to which the subscriber may go on with what it gets
+// now.
+func (s *Subscriber) bound(seq uint64) uint64 {
+	if len(s.changes) > 0 {
+		seq = min(seq, s.changes[0].at)
+	}
+	if s.until > 0 {
+		seq = min(seq, s.until)
+	}
+	return seq
+}
+
+// makeChange makes the next change, and tells the client: all that it gets of
+// what it had, up to where the change was made, it has been sent.
+func (s *Subscriber) makeChange() batch {
+	c := s.changes[0]
+	s.changes = slices.Delete(s.changes, 0, 1)
+	s.mu.Lock()
+	s.waiting--
+	s.mu.Unlock()
+	h := s.hub
+	h.mu.Lock()
+	s.advance(max(s.position, c.at))
+	s.named, s.cover = c.named, c.cover
+	s.work = h.news(s)
+	s.changeEnds(c)
+	h.mu.Unlock()
+
+	if c.fill != nil {
+		s.backfills = append(s.backfills, c.fill)
+	}
+	b := batch{bytes: s.channelsFrame(string(s.appendCursorID(nil)))}
+	if len(c.resets) > 0 {
+		b.bytes = append(b.bytes, s.resetFrame(c.resets)...)
+	}
+	return b
+}
+
+// changeEnds finds what a change makes of the ends that the client is to be told.
+func (s *Subscriber) changeEnds(c *change) {
+	s.ends = slices.DeleteFunc(s.ends, func(e Ended) bool { return e.Seq > c.at || s.itemOf(e.Channel) == "" })
+	s.ends = append(s.ends, c.ends...)
+	for _, item := range s.cover {
+		if isPattern(item) {
+			s.ends = append(s.ends, s.hub.ended.since(c.at, item)...)
+		} else if seq := s.hub.ended.seqs[item]; seq > c.at {
+			s.ends = append(s.ends, Ended{item, seq})
+		}
+	}
+	sortEnds(s.ends)
+	s.ends = slices.Compact(s.ends)
+	s.told = s.hub.head.Load()
+	s.over = s.hub.allEnded(s)
+}
+
+// main returns the subscriber whose stream this is for.
+func (s *Subscriber) main() *Subscriber { return cmp.Or(s.parent, s) }

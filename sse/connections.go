@@ -1,0 +1,100 @@
+package sse
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// A ConnectionInfo describes an open stream.
+type ConnectionInfo struct {
+	Connection string
+	User       string
+	Address    string
+	// Channels are what it gets, as it was asked for. The slice must not be
+	// modified.
+	Channels []string
+	// Opened is when the stream began.
+	Opened time.Time
+}
+
+// A Selection chooses connections. Those are chosen that match all of its fields
+// that are not empty; the zero value chooses all that have an identity.
+type Selection struct {
+	Connection string
+	User       string
+	// Channel is a name or prefix pattern: chosen are those that get it, or
+	// any of it.
+	Channel string
+}
+
+func (sel *Selection) matches(sess *session) bool {
+	return (sel.Connection == "" || sess.connection == sel.Connection) &&
+		(sel.User == "" || sess.user == sel.User) &&
+		(sel.Channel == "" || len(common(cover(sess.named), []string{sel.Channel})) > 0)
+}
+
+// chosen returns the sessions that are chosen, also of clients that are gone.
+func (h *Hub) chosen(sel Selection) []*session {
+	if sel.Connection != "" {
+		if sess := h.sessions[sel.Connection]; sess != nil && sel.matches(sess) {
+			return []*session{sess}
+		}
+		return nil
+	}
+	var found []*session
+	for _, sess := range h.sessions {
+		if sel.matches(sess) {
+			found = append(found, sess)
+		}
+	}
+	return found
+}
+
+// Connections returns up to limit of the open streams that are chosen and whose
+// connection comes after another in byte order, sorted.
+func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionInfo {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := slices.DeleteFunc(h.chosen(sel), func(sess *session) bool {
+		return sess.stream == nil || sess.connection <= after
+	})
+	slices.SortFunc(found, func(a, b *session) int { return strings.Compare(a.connection, b.connection) })
+	infos := make([]ConnectionInfo, 0, min(len(found), limit))
+	for _, sess := range found[:min(len(found), limit)] {
+		infos = append(infos, ConnectionInfo{sess.connection, sess.user, sess.address, sess.named, sess.opened})
+	}
+	return infos
+}
+
+// Chosen returns the connections that are chosen, also those whose client is
+// gone for the moment, in no order.
+func (h *Hub) Chosen(sel Selection) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var names []string
+	for _, sess := range h.chosen(sel) {
+		names = append(names, sess.connection)
+	}
+	return names
+}
+
+// Kick ends the streams that are chosen, with the reason [CloseKicked], and
+// forgets what their clients had changed; of clients that are gone for the
+// moment too. It returns how many there were. Nothing is sent to them that is
+// published after it has returned. Their clients may come back: who must not has
+// to be refused by what allows streams.
+func (h *Hub) Kick(sel Selection) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := h.chosen(sel)
+	for _, sess := range found {
+		if sess.stream == nil {
+			h.forgetSession(sess)
+			continue
+		}
+		delete(h.sessions, sess.connection)
+		sess.stream.Close(CloseKicked)
+	}
+	return len(found)
+}

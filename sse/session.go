@@ -1,0 +1,152 @@
+package sse
+
+import (
+	"container/list"
+	"errors"
+	"slices"
+	"time"
+)
+
+// ErrConnection is returned to those who want a stream of a connection that is
+// open, and another user's.
+var ErrConnection = errors.New("sse: the connection is another user's")
+
+// maxAway is how many sessions of clients that are gone a hub keeps. Beyond it
+// the longest gone is forgotten: its client, should it come back, gets what its
+// request asks for, and is told so by the channels in its first frame.
+const maxAway = 10_000
+
+// A session is what a connection gets, and who it is. It outlives the stream for
+// a while if it was changed meanwhile, so that the client that comes back by
+// itself gets back what it had. It is guarded by Hub.mu but for what never
+// changes.
+type session struct {
+	connection, user, address string
+	opened                    time.Time
+	keep                      time.Duration
+
+	roster
+	starting bool // the stream is about to begin, and cannot be changed yet
+	changed  bool
+	fills    []fill // which the client is not known to have received
+	number   uint64 // of the last change
+
+	stream *Subscriber   // nil when the client is gone
+	until  time.Time     // when it is forgotten then
+	away   *list.Element // place in Hub.away then
+}
+
+// A roster is what a connection gets. The slices are never modified.
+type roster struct {
+	named     []string // all of it, as it was asked for
+	fixed     int      // how many of the first the client cannot do without
+	given     []string // those that came from inside
+	withdrawn []string // what was taken away from inside
+}
+
+// enroll gives the subscriber a session, which goes on from that of the same
+// connection and user if there is one.
+func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
+	before := h.sessions[o.Connection]
+	if before != nil && before.user != o.User && before.stream != nil {
+		return ErrConnection
+	}
+	sess := &session{
+		connection: o.Connection, user: o.User, address: o.Address,
+		opened: time.Now(), keep: o.Session, stream: s, starting: true,
+	}
+	sess.add(o.Fixed)
+	sess.fixed = len(sess.named)
+	if before != nil && before.user == o.User && before.changed && !before.over(time.Now()) {
+		sess.goOnFrom(before, o.May)
+	} else {
+		sess.add(o.Channels)
+	}
+	if before != nil {
+		h.replace(before)
+	}
+	if o.Connection != "" {
+		h.sessions[o.Connection] = sess
+	}
+	s.session, s.named, s.cover = sess, sess.named, cover(sess.named)
+	return nil
+}
+
+// add adds names, each once.
+func (r *roster) add(names []string) {
+	r.named = slices.Clip(r.named) // others may have the slice
+	for _, name := range names {
+		if !slices.Contains(r.named, name) {
+			r.named = append(r.named, name)
+		}
+	}
+}
+
+// goOnFrom takes over what the connection had, as far as it still may have it.
+func (sess *session) goOnFrom(before *session, may func(string) bool) {
+	gone := func(name string) bool { return slices.Contains(before.withdrawn, name) }
+	sess.named = slices.DeleteFunc(slices.Clone(sess.named), gone)
+	sess.fixed = len(sess.named)
+	var kept []string
+	for _, name := range before.named[before.fixed:] {
+		if slices.Contains(before.given, name) || may == nil || may(name) {
+			kept = append(kept, name)
+		}
+	}
+	sess.add(kept)
+	sess.given, sess.withdrawn = before.given, before.withdrawn
+	sess.changed = true
+	sess.fills, sess.number = slices.Clone(before.fills), before.number
+}
+
+// replace ends what is left of a session that is replaced.
+func (h *Hub) replace(before *session) {
+	if before.stream != nil {
+		before.stream.Close(CloseReplaced)
+		return
+	}
+	h.away.Remove(before.away)
+}
+
+// over reports whether the time of a session whose client is gone is over.
+func (sess *session) over(now time.Time) bool {
+	return sess.stream == nil && now.After(sess.until)
+}
+
+// dismiss keeps the session of a subscriber that has left, if there is something
+// to keep.
+func (h *Hub) dismiss(s *Subscriber) {
+	sess := s.session
+	if h.sessions[sess.connection] != sess {
+		return // replaced, kicked, or nobody's
+	}
+	sess.stream, sess.starting = nil, false
+	if !sess.changed || sess.keep <= 0 {
+		delete(h.sessions, sess.connection)
+		return
+	}
+	sess.until = time.Now().Add(sess.keep)
+	sess.away = h.away.PushBack(sess)
+	if h.away.Len() > maxAway {
+		h.forgetSession(h.away.Front().Value.(*session))
+		h.stats.forgotten.Add(1)
+	}
+}
+
+func (h *Hub) forgetSession(sess *session) {
+	h.away.Remove(sess.away)
+	delete(h.sessions, sess.connection)
+}
+
+// forgetAway forgets the sessions whose time is over.
+func (h *Hub) forgetAway(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for e := h.away.Front(); e != nil; {
+		sess := e.Value.(*session)
+		e = e.Next()
+		if sess.over(now) {
+			h.forgetSession(sess)
+		}
+	}
+}
