@@ -98,7 +98,7 @@ func noHub() *problem {
 func chooseHub(r *http.Request) (*liveHub, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, problemf(http.StatusBadRequest, "the query cannot be read: %s", err)
+		return nil, errQuery(err)
 	}
 	name := DefaultHub
 	switch given := query["hub"]; {

@@ -26,15 +26,18 @@ func init() {
 // places that Caddy's admin API does not reach: another port, a Unix socket, a
 // network. It answers these requests under its base:
 //
-//	POST   /publish/{channel}   publish the body on the channel
-//	POST   /publish             publish an envelope, or an array or stream of them
-//	GET    /                    the hub's numbers
-//	GET    /channels            its channels, with counts
-//	GET    /channels/{channel}  one channel with its kept events
-//	DELETE /channels/{channel}  end the channel
-//	GET    /health              200 while the hub can publish and deliver
+//	POST   /publish/{channel}          publish the body on the channel
+//	POST   /publish                    publish an envelope, or an array or stream of them
+//	GET    /                           the hub's numbers
+//	GET    /channels                   its channels, with counts
+//	GET    /channels/{channel}         one channel with its kept events
+//	DELETE /channels/{channel}         end the channel
+//	GET    /connections                its open streams
+//	DELETE /connections/{id}           end a stream; without id those of ?user= and ?channel=
+//	POST   /connections/{id}/channels  change what a stream gets; without id as above
+//	GET    /health                     200 while the hub can publish and deliver
 //
-// Exactly one of `tokens` and `unauthenticated` must be set.
+// Exactly one of `tokens`, `jwt` and `unauthenticated` must be set.
 type API struct {
 	// The hub to publish to. Default: default.
 	Hub string `json:"hub,omitempty"`
@@ -48,12 +51,21 @@ type API struct {
 	// <token>`. Placeholders are replaced when the configuration is loaded.
 	Tokens []string `json:"tokens,omitempty"`
 
+	// How the tokens of clients are checked. Their claim says what may be
+	// published to: who is only to listen must not have one with the same
+	// claim, issuer, audience and key.
+	JWT *JWT `json:"jwt,omitempty"`
+
 	// Whether everybody who can reach the endpoint may use it.
 	Unauthenticated bool `json:"unauthenticated,omitempty"`
 
-	// Channels and prefix patterns that may be published to and ended.
-	// Default: all.
+	// Channels and prefix patterns that may be published to, ended and looked
+	// into. Who sees and ends connections must be allowed `*`. Default: all.
 	Allow []string `json:"allow,omitempty"`
+
+	// How many events each publisher may publish: each token, and each user
+	// of tokens that are checked. Default: no limit.
+	Rate Rate `json:"rate,omitzero"`
 
 	// The largest body of a request, in bytes, or of a line where lines are
 	// published as a stream. Default: 1 MiB.
@@ -61,6 +73,7 @@ type API struct {
 
 	tokens   [][sha256.Size]byte
 	requests requests
+	buckets  *buckets
 	log      *slog.Logger
 }
 
@@ -87,6 +100,11 @@ func (a *API) Provision(ctx caddy.Context) error {
 	if err := a.readTokens(); err != nil {
 		return err
 	}
+	if a.JWT != nil {
+		if err := a.JWT.provision(ctx); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
 	app, err := ctx.App("sse")
 	if err != nil {
 		return err
@@ -99,8 +117,21 @@ func (a *API) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	a.requests = requests{hub: hub, allow: a.Allow, maxBody: a.MaxBody, ending: ending}
+	a.requests = requests{hub: hub, maxBody: a.MaxBody, ending: ending}
+	if len(a.Allow) > 0 {
+		a.requests.grants.lists = [][]string{a.Allow}
+	}
+	a.buckets = newBuckets(a.Rate)
 	return nil
+}
+
+// Cleanup lets go of what checks tokens. It is called after a failed Provision
+// too.
+func (a *API) Cleanup() error {
+	if a.JWT == nil {
+		return nil
+	}
+	return a.JWT.cleanup()
 }
 
 // untilStopping returns a channel that is closed when the configuration is about
@@ -121,24 +152,47 @@ func untilStopping(ctx caddy.Context) (<-chan struct{}, error) {
 
 // setUp checks the settings and gives them their defaults.
 func (a *API) setUp() error {
+	ways := 0
+	for _, given := range []bool{len(a.Tokens) > 0, a.JWT != nil, a.Unauthenticated} {
+		if given {
+			ways++
+		}
+	}
 	switch {
-	case len(a.Tokens) == 0 && !a.Unauthenticated:
-		return errors.New("it does not say who may publish: add `token <secret>`, or `unauthenticated` if only trusted programs can reach it")
-	case len(a.Tokens) > 0 && a.Unauthenticated:
-		return errors.New("`token` and `unauthenticated` contradict each other: leave one of them out")
+	case ways == 0:
+		return errors.New("it does not say who may publish: add `token <secret>`, `jwt { … }`, or `unauthenticated` if only trusted programs can reach it")
+	case ways > 1:
+		return errors.New("`token`, `jwt` and `unauthenticated` contradict each other: leave one of them")
 	case slices.Contains(a.Tokens, ""):
 		return errors.New("a token is empty")
-	case a.Base != "" && (a.Base[0] != '/' || strings.HasSuffix(a.Base, "/") || strings.Contains(a.Base, "*")):
-		return fmt.Errorf("base %q must begin with a slash, not end with one, and have no * in it, as in /sse; in a Caddyfile it is the path of the matcher", a.Base)
 	case a.MaxBody < 0:
 		return fmt.Errorf("max_body must be positive, not %d", a.MaxBody)
 	case a.MaxBody == 0:
 		a.MaxBody = defaultMaxBody
 	}
+	if a.JWT != nil {
+		if err := a.JWT.check(); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
+	if err := a.Rate.setUp(); err != nil {
+		return err
+	}
+	if err := checkBase(a.Base); err != nil {
+		return err
+	}
 	for _, pattern := range a.Allow {
 		if err := sse.ValidatePattern(pattern); err != nil {
 			return fmt.Errorf("allow: %w", err)
 		}
+	}
+	return nil
+}
+
+// checkBase checks the path under which an endpoint is.
+func checkBase(base string) error {
+	if base != "" && (base[0] != '/' || strings.HasSuffix(base, "/") || strings.Contains(base, "*")) {
+		return fmt.Errorf("base %q must begin with a slash, not end with one, and have no * in it, as in /sse; in a Caddyfile it is the path of the matcher", base)
 	}
 	return nil
 }
@@ -168,40 +222,87 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Hand
 		return nil
 	}
 	p := asProblem(err)
+	a.requests.hub.refused.add(p.refusal())
 	a.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a request",
-		slog.Int("status", p.Status), slog.String("detail", p.Detail))
+		slog.String("reason", string(p.refusal())), slog.Int("status", p.Status), slog.String("detail", p.Detail))
 	return writeProblem(w, p)
 }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
-	if err := a.authenticate(r); err != nil {
+	q := a.requests
+	if err := a.authenticate(r, &q); err != nil {
 		return err
 	}
-	if err := a.requests.hub.await(r.Context()); err != nil {
+	if err := q.hub.await(r.Context()); err != nil {
 		return publishProblem(err)
 	}
 	// Caddy's path matcher ignores case, and so must this.
 	if path := r.URL.Path; len(path) >= len(a.Base) && strings.EqualFold(path[:len(a.Base)], a.Base) {
-		return a.requests.serve(w, r, path[len(a.Base):])
+		return q.serve(w, r, path[len(a.Base):])
 	}
 	return notFound(r.URL.Path)
 }
 
-// authenticate compares digests, so that neither the content nor the length of
-// a token shows in the time that it takes.
-func (a *API) authenticate(r *http.Request) error {
-	if a.Unauthenticated {
+// authenticate finds out who asks, and sets what they may do.
+func (a *API) authenticate(r *http.Request, q *requests) (err error) {
+	publisher := ""
+	switch {
+	case a.Unauthenticated:
 		// Nobody is asked who they are, so a page of any site that is open in a
 		// browser on this machine or network could publish here.
-		if err := sameOrigin.Check(r); err != nil {
-			return problemf(http.StatusForbidden, "requests from pages of other origins are not accepted without a token: %s", err)
-		}
-		return nil
+		err = refusePages(r)
+	case a.JWT != nil:
+		publisher, err = a.readJWT(r, q)
+	default:
+		publisher, err = a.findToken(r)
 	}
+	q.bucket = a.buckets.of(publisher)
+	return err
+}
+
+// refusePages refuses requests that pages of other origins cause.
+func refusePages(r *http.Request) error {
+	if err := sameOrigin.Check(r); err != nil {
+		return problemf(http.StatusForbidden, "requests from pages of other origins are not accepted: %s", err).because(refusedOrigin)
+	}
+	return nil
+}
+
+// readJWT returns whose token the request has, and restricts it to what that
+// names.
+func (a *API) readJWT(r *http.Request, q *requests) (publisher string, err error) {
+	// A cookie is sent along with what the page of another site sends.
+	if err := refusePages(r); err != nil {
+		return "", err
+	}
+	token, err := a.JWT.read(r)
+	switch {
+	case errors.Is(err, errNoKeys):
+		return "", problemf(http.StatusServiceUnavailable, "%s", err).with("Retry-After", retryAfter)
+	case err != nil:
+		return "", err
+	case token == nil:
+		return "", needToken()
+	}
+	q.grants = grants{
+		lists: append([][]string{token.channels}, a.requests.grants.lists...),
+		token: true, expires: token.expires,
+	}
+	return token.user, nil
+}
+
+func needToken() *problem {
+	return problemf(http.StatusUnauthorized, "a token is needed: send the header Authorization: Bearer <token>").
+		with("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", realm))
+}
+
+// findToken returns the digest of the request's token if it is one of the
+// endpoint's. It compares digests, so that neither the content nor the length of
+// a token shows in the time that it takes.
+func (a *API) findToken(r *http.Request) (publisher string, err error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return problemf(http.StatusUnauthorized, "a token is needed: send the header Authorization: Bearer <token>").
-			with("WWW-Authenticate", `Bearer realm="sse"`)
+		return "", needToken()
 	}
 	digest := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	known := 0
@@ -209,14 +310,15 @@ func (a *API) authenticate(r *http.Request) error {
 		known |= subtle.ConstantTimeCompare(t[:], digest[:])
 	}
 	if known == 0 {
-		return problemf(http.StatusUnauthorized, "the token is not one that this endpoint accepts").
-			with("WWW-Authenticate", `Bearer realm="sse", error="invalid_token"`)
+		return "", problemf(http.StatusUnauthorized, "the token is not one that this endpoint accepts").
+			with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="invalid_token"`, realm))
 	}
-	return nil
+	return string(digest[:]), nil
 }
 
 // Interface guards
 var (
 	_ caddy.Provisioner           = (*API)(nil)
+	_ caddy.CleanerUpper          = (*API)(nil)
 	_ caddyhttp.MiddlewareHandler = (*API)(nil)
 )

@@ -4,15 +4,15 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("sse", parseGlobal)
-	httpcaddyfile.RegisterHandlerDirective("sse", parseSubscribe)
+	httpcaddyfile.RegisterDirective("sse", parseSubscribe)
 	httpcaddyfile.RegisterDirective("sse_api", parseAPI)
 	// Behind whatever authenticates and rewrites, before what responds.
 	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.Before, "respond")
@@ -94,12 +94,33 @@ func (c *Hub) parseBroker(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func parseSubscribe(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	s := new(Subscribe)
+// parseSubscribe takes the base of the requests that change a stream from the
+// path matcher, if there is one: what is under /events* has them at
+// /events/subscribe/{channel} and so on.
+func parseSubscribe(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	base, matchers, err := readMatcher(h)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subscribe{Base: base}
 	if err := s.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return h.NewRoute(matchers, s), nil
+}
+
+// readMatcher reads a directive's name and its matcher, and what that says the
+// base of the requests is.
+func readMatcher(h httpcaddyfile.Helper) (base string, matchers caddy.ModuleMap, err error) {
+	h.Next() // the directive's name
+	if h.NextArg() {
+		if strings.HasPrefix(h.Val(), "/") {
+			base = strings.TrimRight(strings.TrimSuffix(h.Val(), "*"), "/")
+		}
+		h.Prev()
+	}
+	matchers, err = h.ExtractMatcherSet()
+	return base, matchers, err
 }
 
 // UnmarshalCaddyfile sets up the endpoint from Caddyfile tokens. Syntax:
@@ -108,12 +129,18 @@ func parseSubscribe(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	    hub        <name>
 //	    channel    <name…>
 //	    allow      <name|prefix*…>
+//	    user       <placeholder>
+//	    jwt        { … }
+//	    origins    <origin…>
+//	    session    <duration> | off
 //	    keepalive  <duration> | off
 //	    retry      <duration>
 //	    max_age    <duration> | off
 //	    overload   retry | 503
 //	    limits {
 //	        connections <n>
+//	        per_ip      <n>
+//	        per_user    <n>
 //	        channels    <n>
 //	        replay      <n>
 //	    }
@@ -125,21 +152,15 @@ func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"hub":       func() error { return parseString(d, &s.Hub) },
 		"channel":   func() error { return parseStrings(d, &s.Channels) },
 		"allow":     func() error { return parseStrings(d, &s.Allow) },
+		"user":      func() error { return parseString(d, &s.User) },
+		"jwt":       func() error { return parseJWT(d, &s.JWT) },
+		"origins":   func() error { return parseStrings(d, &s.Origins) },
+		"session":   func() error { return parseDurationOrOff(d, &s.Session) },
 		"keepalive": func() error { return parseDurationOrOff(d, &s.Keepalive) },
 		"retry":     func() error { return parseDuration(d, &s.Retry) },
 		"max_age":   func() error { return parseDurationOrOff(d, &s.MaxAge) },
 		"overload":  func() error { return parseString(d, &s.Overload) },
-		"limits": func() error {
-			err := parseBlock(d, options{
-				"connections": func() error { return parseCount(d, &s.Limits.Connections) },
-				"channels":    func() error { return parseCount(d, &s.Limits.Channels) },
-				"replay":      func() error { return parseCount(d, &s.Limits.Replay) },
-			})
-			if err == nil && s.Limits == (Limits{}) {
-				err = d.Err("limits needs a block that sets at least one of connections, channels, replay")
-			}
-			return err
-		},
+		"limits":    func() error { return s.Limits.parse(d) },
 	})
 	if err != nil {
 		return err
@@ -147,21 +168,38 @@ func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return atDirective(start, new(*s).setUp())
 }
 
+func (l *Limits) parse(d *caddyfile.Dispenser) error {
+	err := parseBlock(d, options{
+		"connections": func() error { return parseCount(d, &l.Connections) },
+		"per_ip":      func() error { return parseCount(d, &l.PerIP) },
+		"per_user":    func() error { return parseCount(d, &l.PerUser) },
+		"channels":    func() error { return parseCount(d, &l.Channels) },
+		"replay":      func() error { return parseCount(d, &l.Replay) },
+	})
+	if err == nil && *l == (Limits{}) {
+		err = d.Err("limits needs a block that sets at least one of connections, per_ip, per_user, channels, replay")
+	}
+	return err
+}
+
+// parseJWT reads how tokens are checked.
+func parseJWT(d *caddyfile.Dispenser, into **JWT) error {
+	*into = new(JWT)
+	start := *d
+	if err := (*into).parse(d); err != nil {
+		return err
+	}
+	return atDirective(start, (*into).check())
+}
+
 // parseAPI takes the API's base from the path matcher, if there is one: what
 // is under /sse* has its requests at /sse/publish and so on.
 func parseAPI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
-	h.Next() // the directive's name
-	a := new(API)
-	if h.NextArg() {
-		if strings.HasPrefix(h.Val(), "/") {
-			a.Base = strings.TrimRight(strings.TrimSuffix(h.Val(), "*"), "/")
-		}
-		h.Prev()
-	}
-	matchers, err := h.ExtractMatcherSet()
+	base, matchers, err := readMatcher(h)
 	if err != nil {
 		return nil, err
 	}
+	a := &API{Base: base}
 	if err := a.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
@@ -173,12 +211,14 @@ func parseAPI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 //	sse_api [<matcher>] {
 //	    hub       <name>
 //	    token     <secret…>
+//	    jwt       { … }
 //	    unauthenticated
 //	    allow     <name|prefix*…>
+//	    rate      <events a second> [<burst>]
 //	    max_body  <size>
 //	}
 //
-// One of token and unauthenticated must be there.
+// One of token, jwt and unauthenticated must be there.
 func (a *API) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	start := *d
@@ -186,7 +226,9 @@ func (a *API) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"hub":             func() error { return parseString(d, &a.Hub) },
 		"token":           func() error { return parseStrings(d, &a.Tokens) },
 		"unauthenticated": func() error { a.Unauthenticated = true; return nil },
+		"jwt":             func() error { return parseJWT(d, &a.JWT) },
 		"allow":           func() error { return parseStrings(d, &a.Allow) },
+		"rate":            func() error { return a.Rate.parse(d) },
 		"max_body":        func() error { return parseSize(d, &a.MaxBody) },
 	})
 	if err != nil {

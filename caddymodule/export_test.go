@@ -23,9 +23,13 @@ func ProblemStatus(err error) int {
 
 // RemovedTurnsAway reports whether a route that is gone turns a stream away.
 func RemovedTurnsAway() bool {
-	r := &route{streams: make(map[*sse.Subscriber]struct{})}
-	_ = r.Destruct() // it never fails
-	return r.add(new(sse.Subscriber), 0) == removed
+	made, _ := newRoute() // it never fails, nor does the next
+	r := made.(*route)
+	begun := new(seat)
+	r.enter(begun, &Limits{})
+	_ = r.Destruct()
+	full, _ := r.enter(new(seat), &Limits{})
+	return full == refusedUnavailable && !r.begin(begun, new(sse.Subscriber))
 }
 
 // Handler answers the requests of the API for a hub, without Caddy around it.

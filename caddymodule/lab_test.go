@@ -221,6 +221,9 @@ type numbersReply struct {
 	Delivered int            `json:"delivered"`
 	Closed    map[string]int `json:"closed"`
 	Resets    map[string]int `json:"resets"`
+	Refused   map[string]int `json:"refused"`
+	Away      int            `json:"sessions_away"`
+	Forgotten int            `json:"sessions_forgotten"`
 }
 
 // eventually polls what no stream tells, such as that the server has noticed
@@ -302,3 +305,10 @@ func expectData(t *testing.T, s *ssetest.Stream, want ...string) {
 }
 
 func escape(s string) string { return url.QueryEscape(s) }
+
+func decodeLoosely(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%s: %q", err, text)
+	}
+}

@@ -41,6 +41,7 @@ type liveHub struct {
 	gone     chan struct{} // closed when no configuration has it any more
 
 	lineStreams atomic.Int64 // requests that are open and publish lines
+	refused     refusalCounter
 }
 
 // acquireHub returns the live hub of that identity. The caller owes the pool a
@@ -119,58 +120,4 @@ func liveHubs() []*liveHub {
 	})
 	slices.SortFunc(found, func(a, b *liveHub) int { return strings.Compare(a.name, b.name) })
 	return found
-}
-
-// A route is the streams of a subscriber endpoint. They live as long as a
-// configuration has a route of the same identity, see routeKey.
-type route struct {
-	mu      sync.Mutex // guards what follows
-	streams map[*sse.Subscriber]struct{}
-	gone    bool
-}
-
-func newRoute() (caddy.Destructor, error) {
-	return &route{streams: make(map[*sse.Subscriber]struct{})}, nil
-}
-
-// admission is what a route says to a new stream.
-type admission int
-
-const (
-	admitted admission = iota
-	full
-	removed
-)
-
-// add admits a stream unless the route has as many as the limit, if that is
-// positive, or is no longer configured.
-func (r *route) add(s *sse.Subscriber, limit int) admission {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.gone:
-		return removed
-	case limit > 0 && len(r.streams) >= limit:
-		return full
-	}
-	r.streams[s] = struct{}{}
-	return admitted
-}
-
-func (r *route) remove(s *sse.Subscriber) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.streams, s)
-}
-
-// Destruct implements caddy.Destructor: the route is gone, and so are its
-// streams.
-func (r *route) Destruct() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.gone = true
-	for s := range r.streams {
-		s.Close(sse.CloseDrain)
-	}
-	return nil
 }

@@ -19,6 +19,9 @@ var (
 	eventsPublished = describe("events_published_total", "Events published.")
 	eventsDelivered = describe("events_delivered_total", "Events written to streams, counted once for each stream.")
 	streamsClosed   = describe("streams_closed_total", "Streams that ended, by reason.", "reason")
+	requestsRefused = describe("requests_refused_total", "Requests for streams, changes and publishes that were refused, by reason.", "reason")
+	sessionsAway    = describe("sessions_away", "Sessions that are kept for clients that are gone for the moment.")
+	sessionsLost    = describe("sessions_forgotten_total", "Such sessions that were given up before their time, because there were too many.")
 	resets          = describe("resets_total", "Channels and patterns of which subscribers were told that events are missing, by reason.", "reason")
 )
 
@@ -42,7 +45,7 @@ type collector struct{}
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{streamsOpen, channelsKnown, keptBytes, eventsPublished, eventsDelivered, streamsClosed, resets} {
+	for _, d := range []*prometheus.Desc{streamsOpen, channelsKnown, keptBytes, eventsPublished, eventsDelivered, streamsClosed, resets, requestsRefused, sessionsAway, sessionsLost} {
 		ch <- d
 	}
 }
@@ -54,13 +57,13 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		// Two of one name are there for the moment of a reload that gives
 		// the hub another broker.
 		if live.name != seen {
-			collectHub(ch, live.name, live.Stats())
+			collectHub(ch, live.name, live.Stats(), live.refused.snapshot())
 		}
 		seen = live.name
 	}
 }
 
-func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats) {
+func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats, refused map[refusal]uint64) {
 	gauge := func(d *prometheus.Desc, value float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, hub)
 	}
@@ -70,6 +73,8 @@ func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats) {
 	gauge(streamsOpen, float64(stats.Streams))
 	gauge(channelsKnown, float64(stats.Channels))
 	gauge(keptBytes, float64(stats.KeptBytes))
+	gauge(sessionsAway, float64(stats.Away))
+	counter(sessionsLost, stats.Forgotten)
 	counter(eventsPublished, stats.Published)
 	counter(eventsDelivered, stats.Delivered)
 	for reason, n := range stats.Closed {
@@ -77,5 +82,8 @@ func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats) {
 	}
 	for reason, n := range stats.Resets {
 		counter(resets, n, string(reason))
+	}
+	for reason, n := range refused {
+		counter(requestsRefused, n, string(reason))
 	}
 }

@@ -177,8 +177,40 @@ func (s *lineStream) next(ctx context.Context) bool {
 	if len(lines) == 0 {
 		return false
 	}
+	if expired := s.requests.grants.current(); expired != nil {
+		_ = s.answer(ctx, refuseLines(lines, asProblem(expired)))
+		return false
+	}
+	if s.pace(ctx, len(lines)) != nil {
+		return false
+	}
 	answers, available := s.requests.publishBatch(ctx, lines)
 	return s.answer(ctx, answers) == nil && available
+}
+
+// pace waits until so many lines may be published. Who sends them faster than
+// its rate is slowed down, since it cannot be told to come back later.
+func (s *lineStream) pace(ctx context.Context, lines int) error {
+	bucket := s.requests.bucket
+	for bucket != nil && lines > 0 {
+		n := min(lines, bucket.Burst())
+		if err := bucket.WaitN(ctx, n); err != nil {
+			return err
+		}
+		lines -= n
+	}
+	return nil
+}
+
+// refuseLines gives lines one answer.
+func refuseLines(lines []line, p *problem) []lineAnswer {
+	answers := make([]lineAnswer, len(lines))
+	for i := range answers {
+		own := *p
+		own.Line = lines[i].number
+		answers[i].problem = &own
+	}
+	return answers
 }
 
 // A lineAnswer is a problem or, if there is none, a receipt.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type problem struct {
 	Line int `json:"line,omitempty"`
 
 	header http.Header // sent along
+	reason refusal     // as it is counted; empty is that of the status
 }
 
 func (p *problem) Error() string { return p.Detail }
@@ -44,6 +46,15 @@ func (p *problem) at(index int, isArray bool) *problem {
 	}
 	return p
 }
+
+// because says how it is counted.
+func (p *problem) because(reason refusal) *problem {
+	p.reason = reason
+	return p
+}
+
+// refusal returns how it is counted.
+func (p *problem) refusal() refusal { return cmp.Or(p.reason, refusalOf(p.Status)) }
 
 // with adds a header.
 func (p *problem) with(name, value string) *problem {

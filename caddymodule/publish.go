@@ -50,6 +50,9 @@ func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel strin
 			return asProblem(err).at(i, isArray)
 		}
 	}
+	if err := q.spend(len(events)); err != nil {
+		return err
+	}
 	receipts, err := q.hub.Publish(r.Context(), events...)
 	if err != nil {
 		p := publishProblem(err)
@@ -229,8 +232,8 @@ func (q *requests) check(e *sse.Event) error {
 		return publishProblem(err)
 	}
 	for _, name := range e.Channels {
-		if len(q.allow) > 0 && !coveredByAny(q.allow, name) {
-			return problemf(http.StatusForbidden, "channel %q is not among those that this endpoint allows", name).in("channel")
+		if !q.grants.covers(name) {
+			return q.notAllowed(name)
 		}
 	}
 	return nil

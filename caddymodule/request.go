@@ -1,14 +1,11 @@
 package caddymodule
 
 import (
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -29,14 +26,17 @@ const (
 	maxConnection = 128
 )
 
-// read returns what a request for a stream wants, if it may have it.
-func (s *Subscribe) read(r *http.Request) (sse.SubscribeOptions, error) {
-	want := sse.SubscribeOptions{ReplayLimit: s.Limits.Replay, Retry: time.Duration(s.Retry)}
+// read returns what a request for a stream wants, if the client may have it.
+func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, error) {
+	want := sse.SubscribeOptions{
+		User: c.user, Address: c.address, Fixed: c.fixed, May: c.may, Expires: c.expires,
+		Session: max(time.Duration(s.Session), 0), ReplayLimit: s.Limits.Replay, Retry: time.Duration(s.Retry),
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return want, problemf(http.StatusBadRequest, "the query cannot be read: %s", err)
+		return want, errQuery(err)
 	}
-	if want.Channels, err = s.readChannels(r, query["channel"]); err != nil {
+	if want.Channels, err = s.readChannels(c, query["channel"]); err != nil {
 		return want, err
 	}
 	if want.Start, err = readStart(r.Header.Values("Last-Event-ID"), query); err != nil {
@@ -46,39 +46,37 @@ func (s *Subscribe) read(r *http.Request) (sse.SubscribeOptions, error) {
 	return want, err
 }
 
-// readChannels returns the route's channels and those that the client asked
-// for, each once.
-func (s *Subscribe) readChannels(r *http.Request, asked []string) ([]string, error) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	names, bad := expandAll(s.channels, repl, s.Limits.Channels, wildcardRefused)
-	if bad != nil {
-		return nil, problemf(http.StatusForbidden, "a channel of this route cannot be made for this request: %s", bad)
-	}
+// errQuery is the error of a query that cannot be read. It does not show any of
+// it, in which a token may be.
+func errQuery(error) *problem {
+	return problemf(http.StatusBadRequest, "the query cannot be read: a %% in it must be followed by two hexadecimal digits, and a ; must be written %%3B")
+}
+
+// readChannels returns the channels that the client asked for.
+func (s *Subscribe) readChannels(c *client, asked []string) ([]string, error) {
 	if n := len(asked); n > s.Limits.Channels {
 		return nil, s.tooMany(n)
 	}
-	allow, bad := expandAll(s.allow, repl, maxAllowed, wildcardAlone)
-	if bad != nil {
-		s.log.DebugContext(r.Context(), "left out what a placeholder would allow", slog.Any("error", bad))
+	if err := s.check(c, asked); err != nil {
+		return nil, err
 	}
-	for _, name := range asked {
-		if err := sse.ValidatePattern(name); err != nil {
-			return nil, problemf(http.StatusBadRequest, "%s", err).in("channel")
-		}
-		if !coveredByAny(allow, name) && !coveredByAny(names, name) {
-			return nil, problemf(http.StatusForbidden, "channel %q is not among those that this route allows", name).in("channel")
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	switch {
-	case len(names) > s.Limits.Channels:
-		return nil, s.tooMany(len(names))
-	case len(names) == 0:
+	switch n := countDistinct(c.fixed, asked); {
+	case n > s.Limits.Channels:
+		return nil, s.tooMany(n)
+	case n == 0:
 		return nil, problemf(http.StatusBadRequest, "no channel was asked for: name at least one, as in ?channel=news").in("channel")
 	}
-	return names, nil
+	return asked, nil
+}
+
+func countDistinct(lists ...[]string) int {
+	names := make(map[string]struct{})
+	for _, list := range lists {
+		for _, name := range list {
+			names[name] = struct{}{}
+		}
+	}
+	return len(names)
 }
 
 func (s *Subscribe) tooMany(n int) *problem {
@@ -100,11 +98,11 @@ func coveredByAny(granted []string, asked string) bool {
 // mend it.
 func readStart(header []string, query url.Values) (sse.Start, error) {
 	if len(header) > 0 && header[0] != "" {
-		at, err := sse.ParsePosition(header[0])
+		start, err := sse.ParseStart(header[0])
 		if err != nil {
 			return sse.Unknown(), nil
 		}
-		return sse.After(at), nil
+		return start, nil
 	}
 	var field, value string
 	for _, name := range []string{"last_event_id", "since"} {
@@ -118,17 +116,26 @@ func readStart(header []string, query url.Values) (sse.Start, error) {
 			field, value = name, v
 		}
 	}
+	start, err := parseSince(value)
+	if err != nil {
+		return start, err.in(field)
+	}
+	return start, nil
+}
+
+// parseSince reads where to begin, as it stands in a query or a body.
+func parseSince(value string) (sse.Start, *problem) {
 	switch value {
 	case "", sinceLatest:
 		return sse.Latest(), nil
 	case sinceEarliest:
 		return sse.Earliest(), nil
 	}
-	at, err := sse.ParsePosition(value)
+	start, err := sse.ParseStart(value)
 	if err != nil {
-		return sse.Start{}, problemf(http.StatusBadRequest, "%s; it can also be %s or %s", err, sinceEarliest, sinceLatest).in(field)
+		return start, problemf(http.StatusBadRequest, "%s; it can also be %s or %s", err, sinceEarliest, sinceLatest)
 	}
-	return sse.After(at), nil
+	return start, nil
 }
 
 func readConnection(query url.Values) (string, error) {
@@ -137,11 +144,15 @@ func readConnection(query url.Values) (string, error) {
 		return newConnection(), nil
 	}
 	id := ids[0]
-	if len(ids) > 1 || len(id) < minConnection || len(id) > maxConnection || strings.ContainsFunc(id, notInConnection) {
+	if len(ids) > 1 || !isConnection(id) {
 		return "", problemf(http.StatusBadRequest, "connection must be one id of %d to %d letters, digits, - or _, such as a UUID; or leave it out",
 			minConnection, maxConnection).in("connection")
 	}
 	return id, nil
+}
+
+func isConnection(id string) bool {
+	return len(id) >= minConnection && len(id) <= maxConnection && !strings.ContainsFunc(id, notInConnection)
 }
 
 func notInConnection(r rune) bool {

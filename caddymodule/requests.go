@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
@@ -18,7 +20,8 @@ import (
 // and by Caddy's admin API alike.
 type requests struct {
 	hub     *liveHub
-	allow   []string // what may be published to; empty is everything
+	grants  grants
+	bucket  *rate.Limiter // bounds how many events are published; nil is not at all
 	maxBody int64
 	// ownQuery is a query parameter that is not for us.
 	ownQuery string
@@ -27,7 +30,7 @@ type requests struct {
 }
 
 func notFound(path string) *problem {
-	return problemf(http.StatusNotFound, "there is nothing at %.256s; there are /publish, /publish/{channel}, /channels, /channels/{channel} and /health below the base", path)
+	return problemf(http.StatusNotFound, "there is nothing at %.256s; there are /publish, /publish/{channel}, /channels, /channels/{channel}, /connections, /connections/{id}, /connections/{id}/channels and /health below the base", path)
 }
 
 // serve answers a request for a path below the base.
@@ -48,6 +51,8 @@ func (q *requests) serve(w http.ResponseWriter, r *http.Request, path string) er
 		return q.read(r, "GET, HEAD, DELETE", func() error { return q.channel(w, r, name) })
 	case resource == "channels":
 		return q.read(r, "GET, HEAD", func() error { return q.channels(w, r) })
+	case resource == "connections":
+		return q.connections(w, r, name, named)
 	case resource == "health" && !named:
 		return q.read(r, "GET, HEAD", func() error { return q.health(w, r) })
 	case resource == "" && !named:
@@ -81,9 +86,13 @@ func (q *requests) numbers(w http.ResponseWriter, r *http.Request) error {
 		Delivered uint64                     `json:"delivered"`
 		Closed    map[sse.CloseReason]uint64 `json:"closed"`
 		Resets    map[sse.ResetReason]uint64 `json:"resets"`
+		Refused   map[refusal]uint64         `json:"refused"`
+		Away      int                        `json:"sessions_away"`
+		Forgotten uint64                     `json:"sessions_forgotten"`
 	}{
 		q.hub.name, stats.Position, stats.Streams, stats.Channels, stats.Patterns,
 		stats.KeptBytes, stats.Published, stats.Delivered, stats.Closed, stats.Resets,
+		q.hub.refused.snapshot(), stats.Away, stats.Forgotten,
 	})
 }
 
@@ -124,12 +133,15 @@ func (q *requests) channels(w http.ResponseWriter, r *http.Request) error {
 		Channels []channelJSON `json:"channels"`
 		Next     string        `json:"next,omitempty"`
 	}{Channels: []channelJSON{}}
-	for _, info := range q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1) {
-		if len(page.Channels) == limit {
-			page.Next = page.Channels[limit-1].Channel
-			break
+	found := q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1)
+	if len(found) > limit {
+		found = found[:limit]
+		page.Next = found[limit-1].Channel
+	}
+	for _, info := range found {
+		if q.grants.covers(info.Channel) {
+			page.Channels = append(page.Channels, channelJSON(info))
 		}
-		page.Channels = append(page.Channels, channelJSON(info))
 	}
 	return writeJSON(w, page)
 }
@@ -146,6 +158,9 @@ func (q *requests) channel(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	if err := sse.ValidateChannel(name); err != nil {
 		return problemf(http.StatusBadRequest, "%s", err).in("channel")
+	}
+	if !q.grants.covers(name) {
+		return q.notAllowed(name)
 	}
 	info, kept, ok := q.hub.Channel(name, limit)
 	if !ok {
@@ -200,7 +215,7 @@ func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
 func (q *requests) query(r *http.Request, allowed ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, problemf(http.StatusBadRequest, "the query cannot be read: %s", err)
+		return nil, errQuery(err)
 	}
 	for name, values := range query {
 		switch {

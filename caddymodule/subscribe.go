@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -25,15 +26,24 @@ func init() {
 // with the query parameter `channel`, and of those that the route gives to
 // everybody.
 //
-// At least one of `channels` and `allow` must be set. Both may hold
-// placeholders; one whose value is a list separated by commas stands for
-// several entries, one whose value is empty for none.
+// At least one of `channels`, `allow` and `jwt` must be set. The first two may
+// hold placeholders; one whose value is a list separated by commas stands for
+// several entries, one whose value is empty for none. What a token's claim names
+// adds to what may be asked for.
 //
-// Access logs get the field `sse` with the stream's hub, connection, channels,
-// how it resumed, why it ended, and how many events it was sent.
+// A client that made an id for its stream, with the query parameter
+// `connection`, can change its channels with a POST request to the same path.
+//
+// Access logs get the field `sse` with the stream's hub, connection, user,
+// channels, how it resumed, why it ended, and how many events it was sent.
 type Subscribe struct {
 	// The hub to subscribe to. Default: default.
 	Hub string `json:"hub,omitempty"`
+
+	// The path under which the requests are that change a stream's channels,
+	// without a slash at its end. Default: none, the request's whole path is
+	// looked at. The Caddyfile takes it from the directive's path matcher.
+	Base string `json:"base,omitempty"`
 
 	// Channels and prefix patterns that every client gets. A placeholder's
 	// value cannot be a pattern here.
@@ -42,6 +52,24 @@ type Subscribe struct {
 	// Channels and prefix patterns that a client may ask for. The pattern
 	// `*` allows all.
 	Allow []string `json:"allow,omitempty"`
+
+	// Who a client is, with placeholders: what `per_user` counts, and what
+	// streams are listed and ended by. A token's `sub` beats it. Default:
+	// {http.auth.user.id}, which Caddy's authentication sets.
+	User string `json:"user,omitempty"`
+
+	// How tokens are checked, if there are any.
+	JWT *JWT `json:"jwt,omitempty"`
+
+	// Origins of the pages that may open streams, besides the site's own, such
+	// as https://app.example.com or https://*.example.com; `*` is any, without
+	// cookies. Default: none.
+	Origins []string `json:"origins,omitempty"`
+
+	// For how long the channels that a client has changed outlive its stream,
+	// so that it gets them back when it reconnects. Negative is not at all.
+	// Default: 2m.
+	Session caddy.Duration `json:"session,omitempty"`
 
 	// The longest silence on a stream; a comment is sent to break it.
 	// Negative is no keepalives. Default: 15s.
@@ -64,18 +92,28 @@ type Subscribe struct {
 	// Bounds on what clients can take.
 	Limits Limits `json:"limits,omitzero"`
 
-	hub      *liveHub
-	route    *route
-	routeKey *routeKey // set once a reference is held
-	channels []template
-	allow    []template
-	log      *slog.Logger
+	hub       *liveHub
+	route     *route
+	routeKey  *routeKey // set once a reference is held
+	channels  []template
+	allow     []template
+	userParts []string // the placeholders in User
+	log       *slog.Logger
 }
 
 // Limits bound what clients can take.
 type Limits struct {
 	// Streams that are open on this route at one time. Default: no limit.
 	Connections int `json:"connections,omitempty"`
+
+	// Those of one address: of IPv6, of one network of 64 bits. It is the
+	// address that Caddy takes for the client's, so behind a proxy the server
+	// needs `trusted_proxies`. Default: no limit.
+	PerIP int `json:"per_ip,omitempty"`
+
+	// Those of one user. Clients that are nobody in particular are not
+	// counted. Default: no limit.
+	PerUser int `json:"per_user,omitempty"`
 
 	// Channels and patterns of one stream. Default: 100.
 	Channels int `json:"channels,omitempty"`
@@ -90,6 +128,7 @@ const (
 	overload503   = "503"
 
 	defaultLimitChannels = 100
+	defaultSession       = caddy.Duration(2 * time.Minute)
 )
 
 // CaddyModule returns the Caddy module information.
@@ -113,6 +152,11 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 	if err := s.setUp(); err != nil {
 		return err
 	}
+	if s.JWT != nil {
+		if err := s.JWT.provision(ctx); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
 	app, err := ctx.App("sse")
 	if err != nil {
 		return err
@@ -131,13 +175,16 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 
 // setUp checks the settings and gives them their defaults.
 func (s *Subscribe) setUp() (err error) {
-	if len(s.Channels)+len(s.Allow) == 0 {
-		return errors.New("nobody could subscribe to anything: add `channel <name…>` for channels that every client gets, or `allow <name|prefix*…>` for those that it may ask for")
+	if len(s.Channels)+len(s.Allow) == 0 && s.JWT == nil {
+		return errors.New("nobody could subscribe to anything: add `channel <name…>` for channels that every client gets, `allow <name|prefix*…>` for those that it may ask for, or `jwt { … }` for those that its token names")
 	}
 	if s.channels, err = parseTemplates("channel", s.Channels); err != nil {
 		return err
 	}
 	if s.allow, err = parseTemplates("allow", s.Allow); err != nil {
+		return err
+	}
+	if err := s.setUpClients(); err != nil {
 		return err
 	}
 	switch {
@@ -147,25 +194,63 @@ func (s *Subscribe) setUp() (err error) {
 		return fmt.Errorf("keepalive must be at least a millisecond, not %s", time.Duration(s.Keepalive))
 	case s.Retry != 0 && time.Duration(s.Retry) < time.Millisecond:
 		return fmt.Errorf("retry must be at least a millisecond, not %s", time.Duration(s.Retry))
-	case s.Limits.Connections < 0:
-		return fmt.Errorf("limits: connections must be at least 1, not %d", s.Limits.Connections)
-	case s.Limits.Channels < 0:
-		return fmt.Errorf("limits: channels must be at least 1, not %d", s.Limits.Channels)
-	case s.Limits.Channels == 0:
-		s.Limits.Channels = defaultLimitChannels
+	case s.Session == 0:
+		s.Session = defaultSession
 	}
+	return s.Limits.setUp()
+}
+
+// setUpClients checks and sets up what says who a client is.
+func (s *Subscribe) setUpClients() error {
+	if s.JWT != nil {
+		if err := s.JWT.check(); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
+	if err := checkBase(s.Base); err != nil {
+		return err
+	}
+	s.User = cmp.Or(s.User, "{"+identity+"}")
+	parts, err := splitPlaceholders(s.User)
+	if err != nil {
+		return fmt.Errorf("user: %w", err)
+	}
+	s.userParts = nil
+	for i := 1; i < len(parts); i += 2 {
+		s.userParts = append(s.userParts, parts[i])
+	}
+	return origins(s.Origins).check()
+}
+
+func (l *Limits) setUp() error {
+	for _, limit := range []struct {
+		name string
+		n    int
+	}{{"connections", l.Connections}, {"per_ip", l.PerIP}, {"per_user", l.PerUser}, {"channels", l.Channels}} {
+		if limit.n < 0 {
+			return fmt.Errorf("limits: %s must be at least 1, not %d", limit.name, limit.n)
+		}
+	}
+	l.Channels = cmp.Or(l.Channels, defaultLimitChannels)
 	return nil
 }
 
 // Cleanup lets go of the route. It is called after a failed Provision too.
 func (s *Subscribe) Cleanup() error {
-	if s.routeKey == nil {
-		return nil
+	var errs []error
+	if s.JWT != nil {
+		errs = append(errs, s.JWT.cleanup())
 	}
-	_, err := routes.Delete(*s.routeKey)
-	s.routeKey = nil
-	return err
+	if s.routeKey != nil {
+		_, err := routes.Delete(*s.routeKey)
+		errs = append(errs, err)
+		s.routeKey = nil
+	}
+	return errors.Join(errs...)
 }
+
+// streamMethods are the methods of the endpoint.
+const streamMethods = "GET, HEAD, POST, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (s *Subscribe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
@@ -174,16 +259,39 @@ func (s *Subscribe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhtt
 		return nil
 	}
 	p := asProblem(err)
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a stream",
-		slog.Int("status", p.Status), slog.String("detail", p.Detail))
+	s.hub.refused.add(p.refusal())
+	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a request",
+		slog.String("reason", string(p.refusal())), slog.Int("status", p.Status), slog.String("detail", p.Detail))
 	return writeProblem(w, p)
 }
 
 func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return methodNotAllowed(r.Method, "GET, HEAD")
+	if err := origins(s.Origins).admit(w, r); err != nil {
+		return err
 	}
-	want, err := s.read(r)
+	switch r.Method {
+	case http.MethodOptions:
+		preflight(w, r)
+		return nil
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		return methodNotAllowed(r.Method, streamMethods)
+	}
+	c, err := s.identify(r)
+	if errors.Is(err, errNoKeys) && r.Method == http.MethodGet {
+		return s.turnAway(w, refusedUnavailable, err)
+	}
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodPost {
+		return s.change(w, r, c)
+	}
+	return s.subscribe(w, r, c)
+}
+
+func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client) error {
+	want, err := s.read(r, c)
 	if err != nil {
 		return err
 	}
@@ -193,26 +301,27 @@ func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if err := s.hub.await(r.Context()); err != nil {
-		return s.turnAway(w, err)
+		return s.turnAway(w, refusedUnavailable, err)
 	}
+	taken := &seat{connection: want.Connection, user: c.user, address: addressKey(c.address)}
+	if full, n := s.route.enter(taken, &s.Limits); full != "" {
+		return s.turnAway(w, full, full.tooMany(n))
+	}
+	defer s.route.leave(taken)
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	switch {
 	case errors.Is(err, sse.ErrEnded):
 		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
 		return nil
+	case errors.Is(err, sse.ErrConnection):
+		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	case err != nil:
-		return s.turnAway(w, err)
+		return s.turnAway(w, refusedUnavailable, err)
 	}
-	switch s.route.add(subscriber, s.Limits.Connections) {
-	case full:
+	if !s.route.begin(taken, subscriber) {
 		subscriber.Leave()
-		return s.turnAway(w, fmt.Errorf("this route has %d streams, as many as it may", s.Limits.Connections))
-	case removed:
-		subscriber.Leave()
-		return s.turnAway(w, sse.ErrDraining)
-	case admitted:
+		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	defer s.route.remove(subscriber)
 	s.stream(w, r, subscriber, want)
 	return nil
 }
@@ -222,11 +331,12 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	fields := []zap.Field{
 		zap.String("hub", s.Hub),
 		zap.String("connection", want.Connection),
-		zap.Strings("channels", want.Channels),
+		zap.String("user", want.User),
+		zap.Strings("channels", subscriber.Channels()),
 		zap.String("resume", string(subscriber.Resume())),
 	}
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
-		slog.String("connection", want.Connection), slog.Any("channels", want.Channels))
+		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
 
 	end := subscriber.Stream(r.Context(), w, sse.StreamOptions{
 		Keepalive: time.Duration(s.Keepalive),
@@ -248,18 +358,32 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
 }
 
-// turnAway answers a client for whom there is no room.
-func (s *Subscribe) turnAway(w http.ResponseWriter, reason error) error {
+// turnAway answers a client for whom there is no room, or not now.
+func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) error {
 	if s.hub.isOpen() {
 		s.hub.CountRefusal()
 	}
 	if s.Overload == overload503 {
-		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10")
+		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10").because(why)
 	}
-	s.log.Debug("turned a stream away", slog.String("reason", reason.Error()))
+	s.hub.refused.add(why)
+	s.log.Debug("turned a stream away", slog.String("reason", string(why)), slog.String("detail", reason.Error()))
 	// The client may be gone already; there is nobody else to tell.
 	_ = sse.Refuse(w)
 	return nil
+}
+
+// tooMany says of what there are as many streams as may be.
+func (why refusal) tooMany(n int) error {
+	switch why {
+	case refusedConnections:
+		return fmt.Errorf("this route has %d streams, as many as its limit of connections", n)
+	case refusedAddress:
+		return fmt.Errorf("this address has %d streams on this route, as many as its limit per_ip", n)
+	case refusedUser:
+		return fmt.Errorf("this user has %d streams on this route, as many as its limit per_user", n)
+	}
+	return sse.ErrDraining
 }
 
 // newConnection returns an identity that nobody can guess.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -30,22 +31,29 @@ func parseTemplates(option string, sources []string) ([]template, error) {
 	return parsed, nil
 }
 
-func parseTemplate(source string) (template, error) {
-	t := template{source: source}
+func parseTemplate(source string) (t template, err error) {
+	t.source = source
+	if t.parts, err = splitPlaceholders(source); err != nil {
+		return t, err
+	}
+	return t, t.checkText()
+}
+
+// splitPlaceholders returns alternately text and the names of placeholders.
+func splitPlaceholders(source string) (parts []string, err error) {
 	text, rest, found := strings.Cut(source, "{")
 	for found {
 		name, behind, closed := strings.Cut(rest, "}")
 		switch {
 		case !closed:
-			return t, fmt.Errorf("%q has a placeholder without an end", source)
+			return nil, fmt.Errorf("%q has a placeholder without an end", source)
 		case name == "":
-			return t, fmt.Errorf("%q has a placeholder without a name", source)
+			return nil, fmt.Errorf("%q has a placeholder without a name", source)
 		}
-		t.parts = append(t.parts, text, name)
+		parts = append(parts, text, name)
 		text, rest, found = strings.Cut(behind, "{")
 	}
-	t.parts = append(t.parts, text)
-	return t, t.checkText()
+	return append(parts, text), nil
 }
 
 // checkText checks the text around the placeholders as a part of a name or
@@ -84,18 +92,28 @@ const (
 	wildcardAlone
 )
 
-// expandAll returns what the templates stand for in a request, each name once,
-// and an error for the last entry that was left out.
-func expandAll(templates []template, repl *caddy.Replacer, limit int, alone wildcard) (names []string, bad error) {
+// An expansion says how templates are expanded for a request.
+type expansion struct {
+	repl *caddy.Replacer
+	// limit is how many names one entry may stand for.
+	limit int
+	alone wildcard
+	// user are the placeholders that make a user's name.
+	user []string
+}
+
+// of returns what the templates stand for, each name once, and an error for the
+// last entry that was left out.
+func (x *expansion) of(templates []template) (names []string, bad error) {
 	seen := make(map[string]bool)
 	for _, t := range templates {
-		expanded, err := t.expand(repl, limit)
+		expanded, err := x.expand(t)
 		if err != nil {
-			bad = fmt.Errorf("%q: %w than %d", t.source, err, limit)
+			bad = fmt.Errorf("%q: %w than %d", t.source, err, x.limit)
 			continue
 		}
 		for _, name := range expanded {
-			if err := t.check(name, alone); err != nil {
+			if err := t.check(name, x.alone); err != nil {
 				bad = err
 			} else if !seen[name] {
 				seen[name] = true
@@ -118,28 +136,33 @@ func (t template) check(name string, alone wildcard) error {
 	return sse.ValidatePattern(name)
 }
 
-// identity is the placeholder that is one name, never a list: a user who may
-// choose it must not get the channels of two users by a comma.
+// identity is the placeholder that Caddy's authentication puts the user in.
 const identity = "http.auth.user.id"
+
+// isUser reports whether a placeholder is one name, never a list: a user who may
+// choose it must not get the channels of two users by a comma.
+func (x *expansion) isUser(placeholder string) bool {
+	return placeholder == identity || slices.Contains(x.user, placeholder)
+}
 
 // expand puts the values of the placeholders in. A value is a list separated
 // by commas, of which each entry makes one name. An empty one makes none:
 // user-{id} is nothing for a client without an id, and not the channel
 // `user-` of all such clients.
-func (t template) expand(repl *caddy.Replacer, limit int) ([]string, error) {
+func (x *expansion) expand(t template) ([]string, error) {
 	names := []string{t.parts[0]}
 	for i := 1; i < len(t.parts); i += 2 {
 		var longer []string
-		value, _ := repl.GetString(t.parts[i])
+		value, _ := x.repl.GetString(t.parts[i])
 		entries := []string{value} // a comma in it is refused, as in any name
-		if t.parts[i] != identity {
+		if !x.isUser(t.parts[i]) {
 			entries = strings.Split(value, ",")
 		}
 		for _, entry := range entries {
 			if entry = strings.TrimSpace(entry); entry == "" {
 				continue
 			}
-			if len(longer)+len(names) > limit {
+			if len(longer)+len(names) > x.limit {
 				return nil, errTooMany
 			}
 			for _, name := range names {

@@ -40,6 +40,9 @@ type Change struct {
 	// ReplayLimit is that of [SubscribeOptions], for the channels that are
 	// added.
 	ReplayLimit int
+	// Expires is when the client may no longer listen to what is added: an
+	// open stream ends then, if it does not before. Zero is never.
+	Expires time.Time
 }
 
 // Change changes what a connection of that user gets, as its client asks, and
@@ -111,6 +114,9 @@ func (h *Hub) change(ctx context.Context, connection string, c Change, decide fu
 		}
 	}
 	h.commit(sess, next, c, filling)
+	if sess.stream != nil && len(c.Subscribe) > 0 {
+		sess.stream.expireAt(c.Expires)
+	}
 	return sess.named, nil
 }
 

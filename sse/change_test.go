@@ -469,7 +469,14 @@ func TestExpires(t *testing.T) {
 		}
 		s.Leave()
 
-		s = subscribeWith(t, h, sse.SubscribeOptions{Channels: []string{"a"}, Expires: time.Now().Add(time.Minute)})
+		// What was added for a shorter time ends the stream then.
+		s = subscribeWith(t, h, sse.SubscribeOptions{Connection: "c", Channels: []string{"a"}, Expires: time.Now().Add(time.Hour)})
+		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"b"}, Expires: time.Now().Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"d"}, Expires: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
 		w := &recorder{}
 		start := time.Now()
 		end := s.Stream(context.Background(), w, sse.StreamOptions{Keepalive: -1})

@@ -51,6 +51,15 @@ func (h *Hub) chosen(sel Selection) []*session {
 	return found
 }
 
+// Knows reports whether there is a connection of that user, be it open or of a
+// client that is gone for the moment.
+func (h *Hub) Knows(connection, user string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sess := h.sessions[connection]
+	return sess != nil && sess.user == user && !sess.over(time.Now())
+}
+
 // Connections returns up to limit of the open streams that are chosen and whose
 // connection comes after another in byte order, sorted.
 func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionInfo {

@@ -89,9 +89,6 @@ func (st *stream) run(ctx context.Context, options StreamOptions) End {
 	if options.MaxAge > 0 {
 		defer time.AfterFunc(less(options.MaxAge, 10), func() { s.Close(CloseExpired) }).Stop()
 	}
-	if !s.expires.IsZero() {
-		defer time.AfterFunc(time.Until(s.expires), func() { s.Close(CloseExpired) }).Stop()
-	}
 	keepalive := startTimer(keepaliveAfter(options.Keepalive))
 	defer keepalive.Stop()
 

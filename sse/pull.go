@@ -133,12 +133,12 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
 	closing, end = s.closing, s.newestEnd
+	if closing == "" && !s.expires.IsZero() && !time.Now().Before(s.expires) {
+		closing = CloseExpired // the timer may come a little late
+	}
 	queued := s.queued
 	s.queued = nil
 	s.mu.Unlock()
-	if closing == "" && !s.expires.IsZero() && !time.Now().Before(s.expires) {
-		closing = CloseExpired
-	}
 	if len(queued)+len(s.changes) > 0 {
 		s.takeChanges(queued)
 	}

@@ -83,7 +83,6 @@ type Subscriber struct {
 	retry   time.Duration
 	// replayLimit is how many events may be missed and replayed.
 	replayLimit int
-	expires     time.Time // zero is never
 
 	// What it gets, the engine's alone. The slices are never modified.
 	named    []string // as it was asked for
@@ -123,6 +122,8 @@ type Subscriber struct {
 	dirty   []*channel // told to have news since the last look
 	lost    bool       // more had news than dirty holds
 	closing CloseReason
+	expires time.Time // when it ends; zero is never
+	expiry  *time.Timer
 	// newestEnd is the seq at which one of the channels ended last.
 	newestEnd uint64
 }
@@ -154,7 +155,6 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		hub:         h,
 		retry:       jitter(options.Retry, DefaultRetry),
 		replayLimit: replayLimit(options.ReplayLimit),
-		expires:     options.Expires,
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,6 +171,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		return nil, err
 	}
 	s.session.starting = false
+	s.expireAt(options.Expires)
 	return s, nil
 }
 
@@ -229,6 +230,7 @@ func (h *Hub) leave(s *Subscriber) {
 	delete(h.subscribers, s)
 	h.exit(s.memberships)
 	s.memberships = nil
+	s.stopExpiry()
 	h.dismiss(s)
 }
 
@@ -257,6 +259,29 @@ func (s *Subscriber) Close(reason CloseReason) {
 	if w != nil {
 		w.wake()
 		w.interrupt()
+	}
+}
+
+// expireAt makes the stream end at a time, unless it is to end before that. Zero
+// is never.
+func (s *Subscriber) expireAt(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case at.IsZero() || (!s.expires.IsZero() && s.expires.Before(at)):
+		return
+	case s.expiry != nil:
+		s.expiry.Stop()
+	}
+	s.expires = at
+	s.expiry = time.AfterFunc(time.Until(at), func() { s.Close(CloseExpired) })
+}
+
+func (s *Subscriber) stopExpiry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry != nil {
+		s.expiry.Stop()
 	}
 }
 

@@ -1,0 +1,171 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// maxChangeBody is the largest body of a request that changes what a stream
+// gets, in bytes.
+const maxChangeBody = 128 << 10
+
+// changeJSON is the body of such a request.
+type changeJSON struct {
+	Subscribe   []string `json:"subscribe"`
+	Unsubscribe []string `json:"unsubscribe"`
+	Since       string   `json:"since"`
+}
+
+// change answers a client that changes what its stream gets:
+//
+//	POST {base}?connection=<id>                       with a changeJSON
+//	POST {base}/subscribe/{channel}?connection=<id>   and &since=, without one
+//	POST {base}/unsubscribe/{channel}?connection=<id>
+func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return errQuery(err)
+	}
+	if err := s.hub.await(r.Context()); err != nil {
+		return publishProblem(err)
+	}
+	// Whoever asks learns no more of a connection that is not theirs than that
+	// they do not know it.
+	connection, err := s.ownConnection(query, c)
+	if err != nil {
+		return err
+	}
+	ask, err := s.readChange(w, r, query)
+	if err != nil {
+		return err
+	}
+	if err := s.check(c, ask.Subscribe); err != nil {
+		return err
+	}
+	ask.MaxChannels, ask.ReplayLimit, ask.Expires = s.Limits.Channels, s.Limits.Replay, c.expires
+	channels, err := s.hub.Change(r.Context(), connection, c.user, ask)
+	if err != nil {
+		return changeProblem(err)
+	}
+	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream changed",
+		slog.String("connection", connection), slog.String("user", c.user), slog.Any("channels", channels))
+	return writeChannels(w, channels)
+}
+
+func (s *Subscribe) ownConnection(query url.Values, c *client) (string, error) {
+	ids := query["connection"]
+	if len(ids) != 1 {
+		return "", problemf(http.StatusBadRequest, "say whose channels to change: ?connection= and the id with which the stream was opened, once").in("connection")
+	}
+	if !isConnection(ids[0]) || !s.hub.Knows(ids[0], c.user) {
+		return "", errNoConnection()
+	}
+	return ids[0], nil
+}
+
+func errNoConnection() *problem {
+	return problemf(http.StatusNotFound, "there is no such connection: it was never opened, or by somebody else, or has been closed for longer than it is remembered").in("connection")
+}
+
+// readChange reads the request by its path.
+func (s *Subscribe) readChange(w http.ResponseWriter, r *http.Request, query url.Values) (sse.Change, error) {
+	path := r.URL.Path
+	if len(path) >= len(s.Base) && strings.EqualFold(path[:len(s.Base)], s.Base) {
+		path = path[len(s.Base):] // Caddy's path matcher ignores case, and so must this
+	}
+	_, subscribed, isSubscribe := strings.Cut(path, "/subscribe/")
+	_, unsubscribed, isUnsubscribe := strings.Cut(path, "/unsubscribe/")
+	if isSubscribe && isUnsubscribe { // a channel's name has the other in it
+		isSubscribe = len(subscribed) > len(unsubscribed)
+		isUnsubscribe = !isSubscribe
+	}
+	switch {
+	case isSubscribe:
+		start, err := parseSince(query.Get("since"))
+		if err != nil {
+			return sse.Change{}, err.in("since")
+		}
+		return sse.Change{Subscribe: []string{subscribed}, Start: start}, nil
+	case isUnsubscribe:
+		return sse.Change{Unsubscribe: []string{unsubscribed}}, nil
+	}
+	return readChangeBody(w, r)
+}
+
+// readChangeBody reads a body that says what to change. It must be said to be
+// JSON, which a page of another site cannot do without asking first.
+func readChangeBody(w http.ResponseWriter, r *http.Request) (sse.Change, error) {
+	if err := checkEncoding(r); err != nil {
+		return sse.Change{}, err
+	}
+	if mediaType(r) != "application/json" {
+		return sse.Change{}, problemf(http.StatusUnsupportedMediaType, "the Content-Type must be application/json, not %.128q", r.Header.Get("Content-Type")).in("Content-Type")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxChangeBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return sse.Change{}, problemf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", tooLarge.Limit)
+	case err != nil:
+		return sse.Change{}, problemf(http.StatusBadRequest, "the body ended after %d bytes, before it was complete", len(body))
+	}
+	return parseChange(body)
+}
+
+func parseChange(body []byte) (sse.Change, error) {
+	if !utf8.Valid(body) {
+		return sse.Change{}, errNotUTF8("body")
+	}
+	var ask changeJSON
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&ask)
+	if _, more := decoder.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("there is more behind the object")
+	}
+	switch {
+	case err != nil:
+		return sse.Change{}, problemf(http.StatusBadRequest,
+			`the body must be an object such as {"subscribe":["a"],"unsubscribe":["b"],"since":"earliest"}: %.256s`, strings.TrimPrefix(err.Error(), "json: "))
+	case len(ask.Subscribe)+len(ask.Unsubscribe) == 0:
+		return sse.Change{}, problemf(http.StatusBadRequest, "there is nothing to change: name channels in subscribe or unsubscribe")
+	}
+	start, p := parseSince(ask.Since)
+	if p != nil {
+		return sse.Change{}, p.in("since")
+	}
+	return sse.Change{Subscribe: ask.Subscribe, Unsubscribe: ask.Unsubscribe, Start: start}, nil
+}
+
+// changeProblem says what a hub's refusal of a change means.
+func changeProblem(err error) *problem {
+	switch {
+	case errors.Is(err, sse.ErrNoConnection):
+		return errNoConnection()
+	case errors.Is(err, sse.ErrChannel), errors.Is(err, sse.ErrChange):
+		return problemf(http.StatusBadRequest, "%s", err).in("channel")
+	case errors.Is(err, sse.ErrWithdrawn):
+		return problemf(http.StatusForbidden, "%s", err).in("channel")
+	case errors.Is(err, sse.ErrChanging):
+		return problemf(http.StatusTooManyRequests, "the stream has not come to its last changes yet; try again in a second").with("Retry-After", "1")
+	}
+	return problemf(http.StatusServiceUnavailable, "%s; nothing was changed", err).with("Retry-After", retryAfter)
+}
+
+func writeChannels(w http.ResponseWriter, channels []string) error {
+	if channels == nil {
+		channels = []string{}
+	}
+	return writeJSON(w, struct {
+		Channels []string `json:"channels"`
+	}{channels})
+}
