@@ -42,7 +42,9 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 	if want.Start, err = readStart(r.Header.Values("Last-Event-ID"), query); err != nil {
 		return want, err
 	}
-	want.Connection, err = readConnection(query)
+	if want.Connection, err = readConnection(query); want.Connection == "" && err == nil {
+		want.Connection, want.Session = newConnection(), 0 // nobody can come back with it
+	}
 	return want, err
 }
 
@@ -138,10 +140,11 @@ func parseSince(value string) (sse.Start, *problem) {
 	return start, nil
 }
 
+// readConnection returns the id that the client made, empty if it did not.
 func readConnection(query url.Values) (string, error) {
 	ids := query["connection"]
 	if len(ids) == 0 {
-		return newConnection(), nil
+		return "", nil
 	}
 	id := ids[0]
 	if len(ids) > 1 || !isConnection(id) {

@@ -129,6 +129,10 @@ func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
 	if same {
 		return
 	}
+	if sess.stream == nil && !sess.changed {
+		h.unpark(sess)
+		defer h.park(sess)
+	}
 	sess.changed = true
 	sess.number++
 	ch := &change{number: sess.number, named: next.named, cover: cover(next.named), at: h.head.Load()}

@@ -320,10 +320,12 @@ func TestSession(t *testing.T) {
 			t.Errorf("came back too late with %q, want %q", got, want)
 		}
 		s.Leave()
-		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"x"}}); !errors.Is(err, sse.ErrNoConnection) {
-			t.Errorf("changed one that had nothing to remember: %v", err)
-		}
+		// It can be changed for the first time while its client is gone.
+		changed(t, h, "c", sse.Change{Subscribe: []string{"e"}})
 		s = connect(t, h, sse.Latest(), "a")
+		if got, want := s.Channels(), []string{"a", "e"}; !slices.Equal(got, want) {
+			t.Errorf("came back with %q, want %q", got, want)
+		}
 		changed(t, h, "c", sse.Change{Subscribe: []string{"b"}})
 		s.Leave()
 		time.Sleep(3 * time.Minute)
@@ -343,6 +345,13 @@ func TestSessionsAreBounded(t *testing.T) {
 		s := subscribeWith(t, h, sse.SubscribeOptions{Connection: id, Session: time.Hour, Channels: []string{"a"}})
 		changed(t, h, id, sse.Change{Subscribe: []string{"b"}})
 		s.Leave()
+	}
+	if stats := h.Stats(); stats.Away != sse.MaxAway || stats.Forgotten != 3 {
+		t.Errorf("%d sessions are kept and %d were forgotten", stats.Away, stats.Forgotten)
+	}
+	// Those that have nothing to remember do not push the others out.
+	for i := range sse.MaxAway + 3 {
+		subscribeWith(t, h, sse.SubscribeOptions{Connection: fmt.Sprint("n", i), Session: time.Hour, Channels: []string{"a"}}).Leave()
 	}
 	if stats := h.Stats(); stats.Away != sse.MaxAway || stats.Forgotten != 3 {
 		t.Errorf("%d sessions are kept and %d were forgotten", stats.Away, stats.Forgotten)

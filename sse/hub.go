@@ -87,7 +87,8 @@ type Hub struct {
 	ended       ends
 	subscribers map[*Subscriber]struct{}
 	sessions    map[string]*session // by connection
-	away        list.List           // *session whose client is gone, the longest gone first
+	away        list.List           // *session that was changed and whose client is gone, the longest gone first
+	parked      list.List           // those that were not changed
 	draining    bool
 	tailError   error // why the record cannot be followed now
 	frame       []byte

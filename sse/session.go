@@ -11,9 +11,10 @@ import (
 // open, and another user's.
 var ErrConnection = errors.New("sse: the connection is another user's")
 
-// maxAway is how many sessions of clients that are gone a hub keeps. Beyond it
-// the longest gone is forgotten: its client, should it come back, gets what its
-// request asks for, and is told so by the channels in its first frame.
+// maxAway is how many sessions of clients that are gone a hub keeps, of those that
+// were changed and of those that were not. Beyond it the longest gone is
+// forgotten: its client, should it come back, gets what its request asks for, and
+// is told so by the channels in its first frame.
 const maxAway = 10_000
 
 // A session is what a connection gets, and who it is. It outlives the stream for
@@ -33,7 +34,7 @@ type session struct {
 
 	stream *Subscriber   // nil when the client is gone
 	until  time.Time     // when it is forgotten then
-	away   *list.Element // place in Hub.away then
+	away   *list.Element // place in Hub.away or Hub.parked then
 }
 
 // A roster is what a connection gets. The slices are never modified.
@@ -105,7 +106,7 @@ func (h *Hub) replace(before *session) {
 		before.stream.Close(CloseReplaced)
 		return
 	}
-	h.away.Remove(before.away)
+	h.unpark(before)
 }
 
 // over reports whether the time of a session whose client is gone is over.
@@ -113,19 +114,30 @@ func (sess *session) over(now time.Time) bool {
 	return sess.stream == nil && now.After(sess.until)
 }
 
-// dismiss keeps the session of a subscriber that has left, if there is something
-// to keep.
+// dismiss keeps the session of a subscriber that has left, if it is to be kept.
 func (h *Hub) dismiss(s *Subscriber) {
 	sess := s.session
 	if h.sessions[sess.connection] != sess {
 		return // replaced, kicked, or nobody's
 	}
 	sess.stream, sess.starting = nil, false
-	if !sess.changed || sess.keep <= 0 {
+	if sess.keep <= 0 {
 		delete(h.sessions, sess.connection)
 		return
 	}
 	sess.until = time.Now().Add(sess.keep)
+	h.park(sess)
+}
+
+// park puts a session among those whose clients are gone.
+func (h *Hub) park(sess *session) {
+	if !sess.changed { // so that little is lost with it
+		sess.away = h.parked.PushBack(sess)
+		if h.parked.Len() > maxAway {
+			h.forgetSession(h.parked.Front().Value.(*session))
+		}
+		return
+	}
 	sess.away = h.away.PushBack(sess)
 	if h.away.Len() > maxAway {
 		h.forgetSession(h.away.Front().Value.(*session))
@@ -133,8 +145,16 @@ func (h *Hub) dismiss(s *Subscriber) {
 	}
 }
 
+func (h *Hub) unpark(sess *session) {
+	if sess.changed {
+		h.away.Remove(sess.away)
+	} else {
+		h.parked.Remove(sess.away)
+	}
+}
+
 func (h *Hub) forgetSession(sess *session) {
-	h.away.Remove(sess.away)
+	h.unpark(sess)
 	delete(h.sessions, sess.connection)
 }
 
@@ -142,11 +162,13 @@ func (h *Hub) forgetSession(sess *session) {
 func (h *Hub) forgetAway(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for e := h.away.Front(); e != nil; {
-		sess := e.Value.(*session)
-		e = e.Next()
-		if sess.over(now) {
-			h.forgetSession(sess)
+	for _, gone := range []*list.List{&h.away, &h.parked} {
+		for e := gone.Front(); e != nil; {
+			sess := e.Value.(*session)
+			e = e.Next()
+			if sess.over(now) {
+				h.forgetSession(sess)
+			}
 		}
 	}
 }

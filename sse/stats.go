@@ -53,8 +53,8 @@ type Stats struct {
 	// Resets counts what subscribers were told to have missed, once for
 	// each channel or pattern named in a reset.
 	Resets map[ResetReason]uint64
-	// Away is how many sessions are kept of clients that are gone, and
-	// Forgotten counts those that were given up before their time.
+	// Away is how many sessions are kept that were changed and whose clients
+	// are gone. Forgotten counts those that were given up before their time.
 	Away      int
 	Forgotten uint64
 }

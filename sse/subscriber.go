@@ -25,9 +25,9 @@ type SubscribeOptions struct {
 	Channels []string
 	// Fixed are more of them, which the client cannot unsubscribe from.
 	Fixed []string
-	// Session is for how long what a client has changed by [Hub.Change]
-	// outlives its stream: the next one of the same connection and user gets
-	// that instead of Channels. Zero is not at all.
+	// Session is for how long a connection outlives its stream. Meanwhile it
+	// can be changed, and the next stream of the same connection and user gets
+	// what was changed by [Hub.Change] instead of Channels. Zero is not at all.
 	Session time.Duration
 	// May says of what a session brings back whether the client may still
 	// have it. Nil is all. It is called with locks held, and must not block.

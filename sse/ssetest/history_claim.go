@@ -76,6 +76,9 @@ func (s *spanCheck) compare() {
 		if s.ended[name] {
 			limit = noSeq
 		}
+		if s.subscriber.withdraws(name) {
+			limit = s.reached[name]
+		}
 		s.compareChannel(name, limit, reported)
 		if s.options.KeepsAll {
 			s.compareEnd(name, through, caughtUp)

@@ -23,6 +23,7 @@ const (
 	WrongPosition  ViolationKind = "wrong position"  // acknowledged with another position than it has
 	SharedPosition ViolationKind = "shared position" // two events have it
 	Overtaken      ViolationKind = "overtaken"       // acknowledged before another began, and ordered behind it
+	NotGranted     ViolationKind = "not granted"     // published when it had been taken away from this subscriber
 	AfterEnd       ViolationKind = "after the end"   // on a channel that has ended, or an end that is none
 	NeedlessReset  ViolationKind = "needless reset"  // of what cannot be missing
 	RecordLost     ViolationKind = "record lost"     // a durable record began anew

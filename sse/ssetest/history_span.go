@@ -48,10 +48,12 @@ type spanCheck struct {
 	cursor uint32
 	got    []uint32 // events, rising
 	ended  map[string]bool
+	// reached is how far it came on channels that were withdrawn at some time.
+	reached map[string]uint32
 }
 
 func newSpanCheck(c *checker, sp span) *spanCheck {
-	s := &spanCheck{checker: c, span: sp, claims: make(map[string]*claim), ended: make(map[string]bool)}
+	s := &spanCheck{checker: c, span: sp, claims: make(map[string]*claim), ended: make(map[string]bool), reached: make(map[string]uint32)}
 	asked := sp.subscriber.asked
 	for i, item := range asked {
 		within := func(other string) bool { return other != item && sse.Covers(other, item) }
@@ -225,6 +227,7 @@ func (s *spanCheck) sight(at sighting, index int) {
 	if !slices.ContainsFunc(names, s.covers) {
 		s.wrong(Phantom, index, "%s at %s was not asked for", s.describe(at.number), s.at(at.seq))
 	}
+	s.checkGranted(at, index, names)
 	if i := slices.IndexFunc(names, func(name string) bool { return s.ended[name] }); i >= 0 {
 		s.wrong(AfterEnd, index, "%s at %s comes after the end of %s", s.describe(at.number), s.at(at.seq), names[i])
 	}

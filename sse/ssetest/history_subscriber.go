@@ -15,6 +15,7 @@ type HistorySubscriber struct {
 	history     *History
 	name        string
 	asked       []string // names and patterns
+	withdrawn   []withdrawal
 	connections []*HistoryConnection
 	through     place // what it must have seen at the end
 	hasThrough  bool

@@ -13,6 +13,14 @@ import (
 // TestHistoryLegal holds that what the protocol allows is not reported.
 func TestHistoryLegal(t *testing.T) {
 	runHistories(t, []historyCase{
+		{"withdrawn, and what is left of it", forgets, func(s *story) {
+			r := s.subscribe("ab").connect("", "e.0")
+			s.publish("a1", "a2", "b1")
+			r.s.Withdrawn("a")
+			s.publish("a3", "ab", "b2")
+			r.see(1, "a1").see(3, "b1").see(5, "ab").see(6, "b2")
+			r.s.CaughtUp(position(s.t, "e.6"))
+		}, kinds()},
 		{"live", durable, func(s *story) {
 			r := s.subscribe("a").connect("", "e.0")
 			s.publish("a1", "b", "a2")

@@ -11,6 +11,26 @@ import (
 // else is reported of it.
 func TestHistoryViolations(t *testing.T) {
 	runHistories(t, []historyCase{
+		{"published when it had been withdrawn", forgets, func(s *story) {
+			r := s.subscribe("a").connect("", "e.0")
+			s.begin("a1")
+			r.s.Withdrawn("a")
+			s.ack("a1", "e.1")
+			s.publish("a2")
+			r.see(1, "a1").see(2, "a2")
+		}, kinds(ssetest.NotGranted)},
+		{"withdrawn on one channel, and on the other lost", forgets, func(s *story) {
+			r := s.subscribe("ab").connect("", "e.0")
+			r.s.Withdrawn("a")
+			s.publish("b1", "a1", "b2")
+			r.see(3, "b2")
+		}, kinds(ssetest.Lost)},
+		{"lost before it was withdrawn", forgets, func(s *story) {
+			r := s.subscribe("a").connect("", "e.0")
+			s.publish("a1", "a2", "a3")
+			r.s.Withdrawn("a")
+			r.see(1, "a1").see(3, "a3")
+		}, kinds(ssetest.Lost)},
 		{"lost in between", forgets, func(s *story) {
 			r := s.subscribe("a").connect("", "e.0")
 			s.publish("a1", "a2", "a3")
