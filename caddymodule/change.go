@@ -18,16 +18,9 @@ import (
 // gets, in bytes.
 const maxChangeBody = 128 << 10
 
-// changeJSON is the body of such a request.
-type changeJSON struct {
-	Subscribe   []string `json:"subscribe"`
-	Unsubscribe []string `json:"unsubscribe"`
-	Since       string   `json:"since"`
-}
-
 // change answers a client that changes what its stream gets:
 //
-//	POST {base}?connection=<id>                       with a changeJSON
+//	POST {base}?connection=<id>                       with what parseChange reads
 //	POST {base}/subscribe/{channel}?connection=<id>   and &since=, without one
 //	POST {base}/unsubscribe/{channel}?connection=<id>
 func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) error {
@@ -121,29 +114,44 @@ func readChangeBody(w http.ResponseWriter, r *http.Request) (sse.Change, error) 
 	return parseChange(body)
 }
 
-func parseChange(body []byte) (sse.Change, error) {
+// parseChange reads an object with lists of names in `subscribe` and
+// `unsubscribe`, and where those begin that are added in `since`.
+func parseChange(body []byte) (ask sse.Change, err error) {
 	if !utf8.Valid(body) {
-		return sse.Change{}, errNotUTF8("body")
+		return ask, errNotUTF8("body")
 	}
-	var ask changeJSON
 	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&ask)
-	if _, more := decoder.Token(); err == nil && !errors.Is(more, io.EOF) {
-		err = errors.New("there is more behind the object")
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return ask, problemf(http.StatusBadRequest, `the body must be a JSON object such as {"subscribe":["a"],"unsubscribe":["b"],"since":"earliest"}`)
 	}
-	switch {
-	case err != nil:
-		return sse.Change{}, problemf(http.StatusBadRequest,
-			`the body must be an object such as {"subscribe":["a"],"unsubscribe":["b"],"since":"earliest"}: %.256s`, strings.TrimPrefix(err.Error(), "json: "))
-	case len(ask.Subscribe)+len(ask.Unsubscribe) == 0:
-		return sse.Change{}, problemf(http.StatusBadRequest, "there is nothing to change: name channels in subscribe or unsubscribe")
+	if _, err := eachField(decoder, func(name string, value json.RawMessage) error { return setChange(&ask, name, value) }); err != nil {
+		return ask, err
 	}
-	start, p := parseSince(ask.Since)
-	if p != nil {
-		return sse.Change{}, p.in("since")
+	if len(ask.Subscribe)+len(ask.Unsubscribe) == 0 {
+		return ask, problemf(http.StatusBadRequest, "there is nothing to change: name channels in subscribe or unsubscribe")
 	}
-	return sse.Change{Subscribe: ask.Subscribe, Unsubscribe: ask.Unsubscribe, Start: start}, nil
+	return ask, atEnd(decoder, "make it one change")
+}
+
+func setChange(ask *sse.Change, name string, value json.RawMessage) error {
+	switch name {
+	case "subscribe":
+		return unmarshal(value, &ask.Subscribe, name, "an array of strings")
+	case "unsubscribe":
+		return unmarshal(value, &ask.Unsubscribe, name, "an array of strings")
+	case "since":
+		var since string
+		if err := unmarshal(value, &since, name, "a string"); err != nil {
+			return err
+		}
+		start, p := parseSince(since)
+		if p != nil {
+			return p.in(name)
+		}
+		ask.Start = start
+		return nil
+	}
+	return problemf(http.StatusBadRequest, "%.64q is not a field of a change; it has subscribe, unsubscribe and since", name).in(name)
 }
 
 // changeProblem says what a hub's refusal of a change means.

@@ -90,32 +90,39 @@ func parseArray(decoder *json.Decoder) ([]sse.Event, error) {
 // parseEnvelope reads the rest of an object.
 func parseEnvelope(decoder *json.Decoder) (sse.Event, error) {
 	var e sse.Event
-	seen := make(map[string]bool)
+	seen, err := eachField(decoder, func(name string, value json.RawMessage) error { return setField(&e, name, value) })
+	if err == nil && seen["channel"] && seen["channels"] {
+		err = errBothChannels()
+	}
+	return e, err
+}
+
+// eachField reads the rest of an object, field by field, each of which may be
+// there once.
+func eachField(decoder *json.Decoder, take func(name string, value json.RawMessage) error) (seen map[string]bool, err error) {
+	seen = make(map[string]bool)
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
-			return e, jsonProblem(err)
+			return seen, jsonProblem(err)
 		}
 		name := token.(string) // the decoder refuses other keys
 		if seen[name] {
-			return e, problemf(http.StatusBadRequest, "%.64q is given twice", name).in(name)
+			return seen, problemf(http.StatusBadRequest, "%.64q is given twice", name).in(name)
 		}
 		seen[name] = true
 		var value json.RawMessage
 		if err := decoder.Decode(&value); err != nil {
-			return e, jsonProblem(err)
+			return seen, jsonProblem(err)
 		}
-		if err := setField(&e, name, value); err != nil {
-			return e, err
+		if err := take(name, value); err != nil {
+			return seen, err
 		}
 	}
 	if _, err := decoder.Token(); err != nil {
-		return e, jsonProblem(err)
+		return seen, jsonProblem(err)
 	}
-	if seen["channel"] && seen["channels"] {
-		return e, errBothChannels()
-	}
-	return e, nil
+	return seen, nil
 }
 
 func setField(e *sse.Event, name string, value json.RawMessage) error {
@@ -204,13 +211,13 @@ func hexUnit(text []byte) rune {
 
 // Where several events go, for those who put them elsewhere.
 const (
-	moreInArray = "put them into an array"
-	moreInLines = "put each on a line of its own"
+	moreInArray = "to publish several events, put them into an array"
+	moreInLines = "to publish several events, put each on a line of its own"
 )
 
 func atEnd(decoder *json.Decoder, more string) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return problemf(http.StatusBadRequest, "something follows the end of the JSON value at byte %d; to publish several events, %s", decoder.InputOffset(), more)
+		return problemf(http.StatusBadRequest, "something follows the end of the JSON value at byte %d; %s", decoder.InputOffset(), more)
 	}
 	return nil
 }

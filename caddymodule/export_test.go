@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
@@ -66,4 +68,32 @@ func ReadLines(body io.Reader, limit int64) (found []Line) {
 			found = append(found, Line{l.number, string(l.text), status})
 		}
 	}
+}
+
+// ParseChange reads the body of a change, and returns the names of what it is
+// about.
+func ParseChange(body []byte) (subscribe, unsubscribe []string, err error) {
+	c, err := parseChange(body)
+	return c.Subscribe, c.Unsubscribe, err
+}
+
+// OriginAllowed reports whether a page of an origin may use a route that names
+// others, or why these make no sense.
+func OriginAllowed(named []string, origin string) (bool, error) {
+	if err := origins(named).check(); err != nil {
+		return false, err
+	}
+	return origins(named).named(origin), nil
+}
+
+// Expand returns what a template stands for, where every placeholder has a value.
+func Expand(source, value string, limit int) ([]string, error) {
+	t, err := parseTemplate(source)
+	if err != nil {
+		return nil, err
+	}
+	repl := caddy.NewEmptyReplacer()
+	repl.Map(func(string) (any, bool) { return value, true })
+	names, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
+	return names, nil
 }

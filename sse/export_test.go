@@ -103,3 +103,11 @@ func (h *Hub) Forgotten() uint64 {
 
 func CloseReasons() []CloseReason { return closeReasons }
 func ResetReasons() []ResetReason { return resetReasons }
+
+// StartID returns the id that is read as the start.
+func StartID(s Start) string {
+	if s.fill.number == 0 {
+		return s.after.String()
+	}
+	return string(appendFillID(nil, s.after, s.fill))
+}
