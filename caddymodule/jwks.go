@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -61,10 +62,17 @@ type fetchedSet struct {
 }
 
 // acquireKeySet returns the set of that URL. The caller owes the pool a Delete.
-func acquireKeySet(url string) (*keySet, error) {
-	value, _, err := keySets.LoadOrNew(url, func() (caddy.Destructor, error) {
-		// The default logger, since the set outlives those of a configuration.
-		return startKeySet(newHTTPSource(url), caddy.Log), nil
+func acquireKeySet(address string) (*keySet, error) {
+	value, _, err := keySets.LoadOrNew(address, func() (caddy.Destructor, error) {
+		u, err := url.Parse(address)
+		if err != nil {
+			return nil, err // checkSetURL has parsed it
+		}
+		// The default logger of the moment: the set outlives those of a
+		// configuration. The address may have something secret in its query.
+		return startKeySet(newHTTPSource(address), func() *zap.Logger {
+			return caddy.Log().Named("sse.jwks").With(zap.String("host", u.Host), zap.String("path", u.Path))
+		}), nil
 	})
 	if err != nil {
 		return nil, err
@@ -97,11 +105,11 @@ func (s *keySet) Destruct() error {
 
 // keepFresh is the only one that fetches, so that there is one fetch at a time.
 func (s *keySet) keepFresh(ctx context.Context) {
+	defer s.abandon()
 	backoff := setBackoff
 	for {
 		set, err := s.source.fetch(ctx)
 		if ctx.Err() != nil {
-			s.abandon()
 			return
 		}
 		delay := setInterval
@@ -117,6 +125,8 @@ func (s *keySet) keepFresh(ctx context.Context) {
 		timer := time.NewTimer(delay)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
+			return
 		case <-s.wake:
 		case <-timer.C:
 		}
@@ -144,11 +154,14 @@ func (s *keySet) endLocked() {
 	s.attempt = nil
 }
 
+// abandon tells those who wait that there will be no fetch.
 func (s *keySet) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failing = true
-	s.endLocked()
+	if s.attempt != nil {
+		s.endLocked()
+	}
 }
 
 func (s *keySet) succeed(set fetchedSet) {

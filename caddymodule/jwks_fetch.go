@@ -57,7 +57,7 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 
 func (s *httpSource) close() { s.client.CloseIdleConnections() }
 
-// fetch returns the set. No error has the query of the address, which may hold
+// fetch returns the set. No error has the address, whose query may hold
 // something that is secret.
 func (s *httpSource) fetch(ctx context.Context) (fetchedSet, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
@@ -71,24 +71,20 @@ func (s *httpSource) fetch(ctx context.Context) (fetchedSet, error) {
 		if errors.As(err, &failed) {
 			err = failed.Err // without the address
 		}
-		return fetchedSet{}, fmt.Errorf("fetch from %s: %w", r.URL.Host, err)
+		return fetchedSet{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fetchedSet{}, fmt.Errorf("fetch from %s: the status is %d instead of 200", r.URL.Host, resp.StatusCode)
+		return fetchedSet{}, fmt.Errorf("the status is %d instead of 200", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSet+1))
 	switch {
 	case err != nil:
-		return fetchedSet{}, fmt.Errorf("fetch from %s: %w", r.URL.Host, err)
+		return fetchedSet{}, err
 	case len(body) > maxSet:
-		return fetchedSet{}, fmt.Errorf("fetch from %s: it has more than %d bytes", r.URL.Host, maxSet)
+		return fetchedSet{}, fmt.Errorf("it has more than %d bytes", maxSet)
 	}
-	set, err := parseKeySet(body)
-	if err != nil {
-		return fetchedSet{}, fmt.Errorf("fetch from %s: %w", r.URL.Host, err)
-	}
-	return set, nil
+	return parseKeySet(body)
 }
 
 // parseKeySet reads the keys of a set one by one: those that cannot be used are

@@ -49,8 +49,10 @@ func (j *JWT) readClaims(payload []byte, now time.Time) (*bearer, error) {
 	if name == "" {
 		name = defaultClaim
 	}
-	b.channels, err = readGranted(c, name)
-	return &b, err
+	if b.channels, err = readGranted(c, name); err != nil {
+		return nil, err
+	}
+	return &b, nil
 }
 
 // readTimes enforces exp and nbf (RFC 7519 sections 4.1.4 and 4.1.5), and

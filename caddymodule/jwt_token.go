@@ -179,7 +179,7 @@ func checkForm(token string) error {
 		return invalidToken("the token's header is not Base64url")
 	}
 	var parameters map[string]json.RawMessage
-	if json.Unmarshal(header, &parameters) != nil {
+	if json.Unmarshal(header, &parameters) != nil || parameters == nil {
 		return invalidToken("the token's header is not a JSON object, or has a parameter twice")
 	}
 	for _, name := range []string{"crit", "b64"} {
