@@ -19,7 +19,8 @@ var keySets = caddy.NewUsagePool()
 
 // errNoKeys is matched when the keys that a token is to be checked with could
 // not be obtained: nobody knows whether it is good, and its bearer should come
-// back later. It is a problem of the status 503 that says so.
+// back later. It is a problem of the status 503 that says so, and is shared: it
+// must not be changed.
 var errNoKeys error = problemf(http.StatusServiceUnavailable,
 	"the issuer's keys, with which tokens are checked, cannot be had at the moment; come back later").with("Retry-After", retryAfter)
 

@@ -67,8 +67,7 @@ func (s *httpSource) fetch(ctx context.Context) (fetchedSet, error) {
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	resp, err := s.client.Do(r)
 	if err != nil {
-		var failed *url.Error
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
 			err = failed.Err // without the address
 		}
 		return fetchedSet{}, err

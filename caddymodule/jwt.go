@@ -188,7 +188,8 @@ func (j *JWT) checkFrom() error {
 		if j.FromName == "" {
 			return fmt.Errorf("from: the name of the %s is missing", j.From)
 		}
-		if j.From == fromCookie && (&http.Cookie{Name: j.FromName}).Valid() != nil {
+		cookies, err := http.ParseCookie(j.FromName + "=")
+		if j.From == fromCookie && (err != nil || len(cookies) != 1 || cookies[0].Name != j.FromName) {
 			return fmt.Errorf("from: %q cannot be the name of a cookie", j.FromName)
 		}
 	default:

@@ -135,7 +135,7 @@ func publicJWK(id string, key any) jwk {
 		return jwk{"kid": id, "kty": "RSA", "n": base64url(string(key.N.Bytes())), "e": "AQAB"}
 	case *ecdsa.PrivateKey:
 		size := (key.Curve.Params().BitSize + 7) / 8
-		return jwk{"kid": id, "kty": "EC", "crv": key.Curve.Params().Name, "x": number(key.X, size), "y": number(key.Y, size)} //nolint:staticcheck // tests write what a set has in it
+		return jwk{"kid": id, "kty": "EC", "crv": key.Curve.Params().Name, "x": number(key.X, size), "y": number(key.Y, size)}
 	case ed25519.PrivateKey:
 		return jwk{"kid": id, "kty": "OKP", "crv": "Ed25519", "x": base64url(string(key.Public().(ed25519.PublicKey)))}
 	}

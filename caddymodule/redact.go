@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -56,13 +57,13 @@ func (j *JWT) conceal(w http.ResponseWriter, r *http.Request, serve func(http.Re
 	return nil
 }
 
-// addLogField adds a field to the request's line in the access log.
+// addLogField sets a field of the request's line in the access log.
 func addLogField(ctx context.Context, field zap.Field) {
 	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(field)
 	}
 	if line, _ := ctx.Value(accessLineKey{}).(*accessLine); line != nil {
-		line.extra = append(line.extra, field)
+		line.extra = append(slices.DeleteFunc(line.extra, func(f zap.Field) bool { return f.Key == field.Key }), field)
 	}
 }
 
