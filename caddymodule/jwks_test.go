@@ -208,15 +208,19 @@ func TestJWKSReload(t *testing.T) {
 		}
 	}
 	expectUser(t, second, token)
+	third := load()
+	expectUser(t, third, token)
 	if got := set.fetches.Load(); got != 1 {
 		t.Errorf("fetched %d times, want once", got)
 	}
-	if err := second.Cleanup(); err != nil {
-		t.Fatal(err)
+	for _, j := range []*caddymodule.JWT{second, third} {
+		if err := j.Cleanup(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	third := load() // without a configuration, nothing is kept
-	defer third.Cleanup()
-	if _, err := third.Read(withToken(token)); !errors.Is(err, caddymodule.ErrNoKeys) {
+	fourth := load() // without a configuration, nothing is kept
+	defer fourth.Cleanup()
+	if _, err := fourth.Read(withToken(token)); !errors.Is(err, caddymodule.ErrNoKeys) {
 		t.Errorf("got %v, want that there are no keys", err)
 	}
 }

@@ -383,6 +383,7 @@ func TestJWTPlaces(t *testing.T) {
 	onlyHeader := caddymodule.JWT{From: "header"}
 	onlyCookie := caddymodule.JWT{From: "cookie", FromName: "session"}
 	onlyQuery := caddymodule.JWT{From: "query", FromName: "token"}
+	umlaut := caddymodule.JWT{From: "query", FromName: "schlüssel\\"}
 	bearer := "Authorization: Bearer "
 	for _, tc := range []struct {
 		name    string
@@ -417,6 +418,8 @@ func TestJWTPlaces(t *testing.T) {
 		{"query twice", onlyQuery, "token=" + query + "&token=" + query, nil, "400"},
 		{"query twice, escaped", onlyQuery, "token=" + query + "&t%6Fken=x", nil, "400"},
 		{"query malformed", onlyQuery, "token=%zz" + query, nil, "400"},
+		{"query of a name that is no ASCII", umlaut, "schl%C3%BCssel%5C=" + query, nil, "query"},
+		{"query of such a name twice", umlaut, "schl%C3%BCssel%5C=x&schl%C3%BCssel%5C=y", nil, "400"},
 		{"query behind a semicolon", onlyQuery, "a=b;token=" + query, nil, "400"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
