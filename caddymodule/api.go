@@ -217,6 +217,10 @@ var sameOrigin = http.NewCrossOriginProtection()
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	return a.JWT.conceal(w, r, a.answer)
+}
+
+func (a *API) answer(w http.ResponseWriter, r *http.Request) error {
 	err := a.serve(w, r)
 	if err == nil {
 		return nil
@@ -283,6 +287,9 @@ func (a *API) readJWT(r *http.Request, q *requests) (publisher string, err error
 		return "", err
 	case token == nil:
 		return "", needToken()
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok && token.user != "" {
+		repl.Set(identity, token.user) // for the access log
 	}
 	q.grants = grants{
 		lists: append([][]string{token.channels}, a.requests.grants.lists...),

@@ -185,11 +185,7 @@ func (l *Limits) parse(d *caddyfile.Dispenser) error {
 // parseJWT reads how tokens are checked.
 func parseJWT(d *caddyfile.Dispenser, into **JWT) error {
 	*into = new(JWT)
-	start := *d
-	if err := (*into).parse(d); err != nil {
-		return err
-	}
-	return atDirective(start, (*into).check())
+	return (*into).parse(d)
 }
 
 // parseAPI takes the API's base from the path matcher, if there is one: what

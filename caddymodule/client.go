@@ -26,9 +26,6 @@ type client struct {
 	allow   []string // what it may ask for
 }
 
-// maxUser is the longest name of a user, in bytes.
-const maxUser = 255
-
 // identify finds out who asks, by what the directives before this one know, and
 // by the token if there is one. What the token's claim names adds to what the
 // route allows.

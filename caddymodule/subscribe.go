@@ -254,6 +254,10 @@ const streamMethods = "GET, HEAD, POST, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (s *Subscribe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	return s.JWT.conceal(w, r, s.answer)
+}
+
+func (s *Subscribe) answer(w http.ResponseWriter, r *http.Request) error {
 	err := s.serve(w, r)
 	if err == nil {
 		return nil
@@ -332,7 +336,6 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 		zap.String("hub", s.Hub),
 		zap.String("connection", want.Connection),
 		zap.String("user", want.User),
-		zap.Strings("channels", subscriber.Channels()),
 		zap.String("resume", string(subscriber.Resume())),
 	}
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
@@ -343,7 +346,8 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 		MaxAge:    time.Duration(s.MaxAge),
 	})
 
-	fields = append(fields, zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
+	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
+		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
 	attrs := []slog.Attr{
 		slog.String("connection", want.Connection), slog.String("reason", string(end.Reason)),
 		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(start)),
@@ -352,9 +356,7 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 		fields = append(fields, zap.String("error", end.Err.Error()))
 		attrs = append(attrs, slog.Any("error", end.Err))
 	}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.Dict("sse", fields...))
-	}
+	addLogField(r.Context(), zap.Dict("sse", fields...))
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
 }
 
