@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -132,6 +133,9 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) error {
 		return errors.New("it was asked for")
 	case "panic":
 		panic(http.ErrAbortHandler)
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return err
 	}
 	b, err := g.JWT.read(r)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,15 +26,14 @@ import (
 // what such a handler does to the response after it was answered here, as
 // `encode` does at its end, is not yet in the size.
 type accessLine struct {
-	ctx      context.Context
-	log      *zap.Logger
-	server   *caddyhttp.Server
-	request  *http.Request // without the token
-	response caddyhttp.ResponseRecorder
-	header   http.Header // of the response
-	start    time.Time
-	body     *countedBody
-	extra    []zap.Field
+	ctx       context.Context
+	log       *zap.Logger
+	server    *caddyhttp.Server
+	request   *http.Request // without the token
+	recorders []caddyhttp.ResponseRecorder
+	start     time.Time
+	body      *countedBody
+	extra     []zap.Field
 }
 
 // accessLineKey is the key of an *accessLine in a request's context.
@@ -44,13 +44,13 @@ type accessLineKey struct{}
 // the body from now on.
 func (j *JWT) accessLine(ctx context.Context, w http.ResponseWriter, r *http.Request, cleaner parameterCleaner) *accessLine {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	recorder := innermostRecorder(w)
+	recorders := recordersOf(w)
 	skip, _ := caddyhttp.GetVar(ctx, caddyhttp.LogSkipVar).(bool)
-	if server == nil || recorder == nil || skip || !logsRequest(server.Logs, r.Host) {
+	if server == nil || len(recorders) == 0 || skip || !logsRequest(server.Logs, r.Host) {
 		return nil
 	}
 	caddyhttp.SetVar(ctx, caddyhttp.LogSkipVar, true)
-	line := &accessLine{ctx: ctx, log: j.access, server: server, response: recorder, header: recorder.Header(), start: time.Now()}
+	line := &accessLine{ctx: ctx, log: j.access, server: server, recorders: recorders, start: time.Now()}
 	if start, ok := caddyhttp.GetVar(ctx, "start_time").(time.Time); ok {
 		line.start = start // of the whole request
 	}
@@ -71,12 +71,12 @@ func (j *JWT) accessLine(ctx context.Context, w http.ResponseWriter, r *http.Req
 	return line
 }
 
-// innermostRecorder returns the recorder that the server itself put around the
-// response: those of handlers are around that. It is nil if there is none.
-func innermostRecorder(w http.ResponseWriter) (found caddyhttp.ResponseRecorder) {
+// recordersOf returns the recorders around a response. The last is that which
+// the server itself put there; those of handlers are around it.
+func recordersOf(w http.ResponseWriter) (found []caddyhttp.ResponseRecorder) {
 	for {
 		if recorder, ok := w.(caddyhttp.ResponseRecorder); ok {
-			found = recorder
+			found = append(found, recorder)
 		}
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
@@ -84,6 +84,17 @@ func innermostRecorder(w http.ResponseWriter) (found caddyhttp.ResponseRecorder)
 		}
 		w = wrapper.Unwrap()
 	}
+}
+
+// response returns the recorder nearest to the client that has seen the
+// response: a handler may keep it back until later.
+func (l *accessLine) response() caddyhttp.ResponseRecorder {
+	for _, recorder := range slices.Backward(l.recorders) {
+		if recorder.Status() != 0 {
+			return recorder
+		}
+	}
+	return l.recorders[len(l.recorders)-1]
 }
 
 // logsRequest reports whether the server logs requests to a host.
@@ -168,7 +179,7 @@ func (l *accessLine) level() zapcore.Level {
 			return level
 		}
 	}
-	if l.response.Status() >= http.StatusInternalServerError {
+	if l.response().Status() >= http.StatusInternalServerError {
 		return zapcore.ErrorLevel
 	}
 	return zapcore.InfoLevel
@@ -182,15 +193,16 @@ func (l *accessLine) fields() []zap.Field {
 	if l.body != nil {
 		read = l.body.n
 	}
+	response := l.response()
 	credentials := l.server.Logs.ShouldLogCredentials
 	return append([]zap.Field{
 		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: l.request, ShouldLogCredentials: credentials}),
 		zap.Int("bytes_read", read),
 		zap.String("user_id", user),
 		zap.Duration("duration", time.Since(l.start)),
-		zap.Int("size", l.response.Size()),
-		zap.Int("status", l.response.Status()),
-		zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: l.header, ShouldLogCredentials: credentials}),
+		zap.Int("size", response.Size()),
+		zap.Int("status", response.Status()),
+		zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: response.Header(), ShouldLogCredentials: credentials}),
 	}, l.extra...)
 }
 
