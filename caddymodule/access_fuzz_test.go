@@ -88,7 +88,9 @@ func FuzzOrigin(f *testing.F) {
 		{"https://app.example.com", "https://app.example.com"},
 		{"https://*.example.com:8443", "https://a.b.example.com:8443"},
 		{"https://*.example.com", "https://evil.example/.example.com"},
-		{"*", "null"}, {"https://*.example.com", "https://a@b.example.com"}, {"http://[::1]:3000", "http://[::1]:3000"},
+		{"*", "null"},
+		{"https://*.example.com", "https://a@b.example.com"},
+		{"http://[::1]:3000", "http://[::1]:3000"},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,6 +77,7 @@ type JWT struct {
 
 	algorithms []jose.SignatureAlgorithm // that tokens may name
 	key        *verifyKey                // of key or key_file
+	digest     []byte                    // of that key
 	set        *keySet                   // of jwks, once a reference is held
 	log        *slog.Logger
 	access     *zap.Logger // Caddy's logger of requests
@@ -235,6 +237,8 @@ func (j *JWT) provision(ctx caddy.Context) error {
 	if j.key, err = newVerifyKey(text, algorithms); err != nil {
 		return fmt.Errorf("key: %w", err)
 	}
+	digest := sha256.Sum256([]byte(text))
+	j.digest = digest[:]
 	j.algorithms = j.key.algorithms
 	if short := j.key.shortFor(); short != "" {
 		j.log.Warn("the secret that tokens are signed with is shorter than it should be: who has a token can try to guess it",

@@ -278,3 +278,28 @@ func TestKeySetIsAway(t *testing.T) {
 		t.Errorf("%d refusals were counted", n)
 	}
 }
+
+// TestKeyIsReplaced holds a bug: a route whose key was replaced, in the file or
+// variable that the configuration names, was taken for the same route at the
+// reload, as its words were the same. Streams that were opened with tokens of the
+// old key, which may be stolen, lived on.
+func TestKeyIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	write := func(key string) {
+		if err := os.WriteFile(path, []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	route := "sse /events* {\n\t\tjwt {\n\t\t\tkey_file " + path + "\n\t\t}\n\t}"
+	write(testSecret)
+	l := loadLab(t, "", route)
+	token := bearing(hs256(t, `{"channels":["a"]}`))
+	s, _ := l.open("?channel=a", token)
+	l.load("grace_period 1s", route) // the same route
+	l.publish("a", "still here")
+	expectData(t, s, "still here")
+	write(testSecret + ", and another")
+	l.load("", route)
+	expectClosed(t, s, "drain")
+	l.do("GET", l.site+"/events?channel=a", "", token).problem(t, 401, "signature")
+}

@@ -156,6 +156,7 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 		if err := s.JWT.provision(ctx); err != nil {
 			return fmt.Errorf("jwt: %w", err)
 		}
+		config = append(config, s.JWT.digest...) // what the words stand for may have changed
 	}
 	app, err := ctx.App("sse")
 	if err != nil {
@@ -377,15 +378,15 @@ func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) e
 
 // tooMany says of what there are as many streams as may be.
 func (why refusal) tooMany(n int) error {
-	switch why {
-	case refusedConnections:
-		return fmt.Errorf("this route has %d streams, as many as its limit of connections", n)
-	case refusedAddress:
-		return fmt.Errorf("this address has %d streams on this route, as many as its limit per_ip", n)
-	case refusedUser:
-		return fmt.Errorf("this user has %d streams on this route, as many as its limit per_user", n)
+	what := map[refusal]string{
+		refusedConnections: "this route has %d streams, as many as its limit of connections",
+		refusedAddress:     "this address has %d streams on this route, as many as its limit per_ip",
+		refusedUser:        "this user has %d streams on this route, as many as its limit per_user",
+	}[why]
+	if what == "" {
+		return sse.ErrDraining
 	}
-	return sse.ErrDraining
+	return fmt.Errorf(what, n)
 }
 
 // newConnection returns an identity that nobody can guess.

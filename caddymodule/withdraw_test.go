@@ -40,7 +40,6 @@ type withdrawn struct {
 	noted    *ssetest.HistorySubscriber
 	random   *rand.Rand
 	query    string
-	header   http.Header
 	id       string
 	lastID   string
 	gone     bool // it does not come back
