@@ -31,7 +31,9 @@ type Selection struct {
 func (sel *Selection) matches(sess *session) bool {
 	return (sel.Connection == "" || sess.connection == sel.Connection) &&
 		(sel.User == "" || sess.user == sel.User) &&
-		(sel.Channel == "" || len(common(cover(sess.named), []string{sel.Channel})) > 0)
+		(sel.Channel == "" || slices.ContainsFunc(sess.named, func(has string) bool {
+			return Covers(has, sel.Channel) || Covers(sel.Channel, has)
+		}))
 }
 
 // chosen returns the sessions that are chosen, also of clients that are gone.
@@ -64,13 +66,18 @@ func (h *Hub) Knows(connection, user string) bool {
 // connection comes after another in byte order, sorted.
 func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionInfo {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	found := slices.DeleteFunc(h.chosen(sel), func(sess *session) bool {
 		return sess.stream == nil || sess.connection <= after
 	})
+	h.mu.Unlock()
+	// There may be many, and nobody should wait until they are sorted.
 	slices.SortFunc(found, func(a, b *session) int { return strings.Compare(a.connection, b.connection) })
-	infos := make([]ConnectionInfo, 0, min(len(found), limit))
-	for _, sess := range found[:min(len(found), limit)] {
+	found = found[:min(len(found), limit)]
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	infos := make([]ConnectionInfo, 0, len(found))
+	for _, sess := range found {
 		infos = append(infos, ConnectionInfo{sess.connection, sess.user, sess.address, sess.named, sess.opened})
 	}
 	return infos
