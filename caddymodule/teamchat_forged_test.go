@@ -3,11 +3,13 @@ package caddymodule_test
 import (
 	"bufio"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -140,15 +142,13 @@ func TestTeamChatPaths(t *testing.T) {
 // What the backend's answer lacks stays away: it is never the client's that
 // takes its place.
 func TestTeamChatAnswerLacks(t *testing.T) {
-	site, backend := newTeamChat(t)
-	answer := make(http.Header)
+	site := newTeamChat(t)
+	var answer atomic.Pointer[http.Header]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for name, values := range answer {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), *answer.Load())
 	}))
 	defer server.Close()
-	site.replace(backend, strings.TrimPrefix(server.URL, "http://"), 2)
+	site.replace(site.backend, strings.TrimPrefix(server.URL, "http://"), 2)
 	site.run()
 	for _, tt := range []struct {
 		name   string
@@ -164,7 +164,7 @@ func TestTeamChatAnswerLacks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := site.in(t)
-			answer = tt.answer
+			answer.Store(&tt.answer)
 			for _, f := range forgeries {
 				if f.malformed {
 					continue

@@ -76,7 +76,7 @@ const routes = {
     const name = who(req);
     sessions.delete(token(req));
     // The session has ended, whatever becomes of the streams.
-    await changed(name).catch((error) => console.error(error.message));
+    await changed(name).catch(() => {});
     return { headers: cookie(req, "", 0) };
   },
 
@@ -132,7 +132,8 @@ async function ask(method, path, body) {
       failure = error.cause?.message ?? error.message;
     }
   }
-  throw new Problem(502, `Caddy did not do what it was asked: ${method} ${path}: ${failure}`);
+  console.error(`${method} ${hub}${path}: ${failure}`);
+  throw new Problem(502, "Caddy did not do what it was asked. The backend has written why.");
 }
 
 async function readForm(req) {
@@ -159,7 +160,7 @@ async function serve(req, res) {
     write(body ? 200 : 204, { ...(body && { "Content-Type": "application/json" }), ...headers }, body);
   } catch (error) {
     const status = error.status ?? 500;
-    if (status >= 500) console.error(error.status ? error.message : error);
+    if (!error.status) console.error(error);
     const detail = error.status ? error.message : "Something went wrong.";
     write(status, { "Content-Type": "application/problem+json" }, { status, title: STATUS_CODES[status], detail });
   }
