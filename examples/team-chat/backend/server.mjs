@@ -106,8 +106,11 @@ const routes = {
 // and then has Caddy end all the user's streams, for those that do not. Browsers
 // come back, and Caddy asks anew.
 async function changed(name) {
-  await publish([`user-${name}`], "changed", { at: Date.now() });
-  await ask("DELETE", `/connections?user=${encodeURIComponent(name)}`);
+  try {
+    await publish([`user-${name}`], "changed", { at: Date.now() });
+  } finally {
+    await ask("DELETE", `/connections?user=${encodeURIComponent(name)}`);
+  }
 }
 
 // publish may try again what was not answered: the id makes it happen once.
