@@ -204,3 +204,36 @@ func TestDocumentedTargets(t *testing.T) {
 		}
 	}
 }
+
+var heldBy = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`")
+
+// Each line of the threat model is held by a test, which must be there.
+func TestSecurityIsTested(t *testing.T) {
+	text, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := make(map[string]bool)
+	err = filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9]+)\(`).FindAllStringSubmatch(string(code), -1) {
+			tests[found[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := heldBy.FindAllStringSubmatch(string(text), -1)
+	if len(named) < 30 {
+		t.Errorf("SECURITY.md names %d tests", len(named))
+	}
+	for _, name := range named {
+		if !tests[name[1]] {
+			t.Errorf("SECURITY.md names %s, which is no test", name[1])
+		}
+	}
+}

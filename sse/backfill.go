@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -27,7 +28,9 @@ type fill struct {
 	at     uint64 // where the stream was
 	from   Start
 	items  []string
-	lost   bool // it can only be reset
+	except []string // what the client had then, by which it got those events
+	sent   bool     // a stream may have carried some of it
+	lost   bool     // it can only be reset
 }
 
 // maxFills is how many backfills a session remembers. Beyond it the oldest can
@@ -35,19 +38,24 @@ type fill struct {
 // came later.
 const maxFills = 8
 
-// startBackfill makes a reader of those names and patterns that the stream does
-// not have, and has it begin. The caller holds the hub's lock, which may be
-// released meanwhile, and ends it by exitBackfill. It is nil if there are none.
-func (h *Hub) startBackfill(ctx context.Context, s *Subscriber, items, has []string, start Start, limit int) (*backfill, error) {
-	items = slices.DeleteFunc(slices.Clone(items), func(item string) bool { return coveredBy(has, item) })
-	if len(items) == 0 {
+// reader makes a subscriber that reads for a backfill of this one, without what it
+// has already.
+func (s *Subscriber) reader(has []string, limit int) *Subscriber {
+	return &Subscriber{hub: s.hub, session: s.session, parent: s, except: has, narrowed: true, replayLimit: limit}
+}
+
+// main returns the subscriber whose stream this is for.
+func (s *Subscriber) main() *Subscriber { return cmp.Or(s.parent, s) }
+
+// startBackfill has a reader begin with those names and patterns of which it does
+// not leave out everything. It is nil if there are none. The caller holds the
+// hub's lock, which may be released meanwhile, and ends it by exitBackfill.
+func (h *Hub) startBackfill(ctx context.Context, r *Subscriber, items []string, start Start) (*backfill, error) {
+	r.cover = slices.DeleteFunc(slices.Clone(items), func(item string) bool { return coveredBy(r.except, item) })
+	if len(r.cover) == 0 {
 		return nil, nil
 	}
-	r := &Subscriber{
-		hub: h, session: s.session, parent: s,
-		cover: items, except: has, narrowed: true, replayLimit: limit,
-	}
-	h.enter(r, items, 0)
+	h.enter(r, r.cover, 0)
 	b := &backfill{reader: r}
 	if err := h.begin(ctx, r, start); err != nil && !errors.Is(err, ErrEnded) {
 		h.exitBackfill(b)
@@ -124,6 +132,9 @@ func (s *Subscriber) stamp(of *backfill, b batch) batch {
 		frame := rest[:end]
 		rest = rest[end:]
 		seq, hasID := frameSeq(frame)
+		if _, own, found := bytes.Cut(frame, []byte("\nevent: hub:")); hasID && found {
+			frame = append([]byte("event: hub:"), own...) // the reader's position is not the client's
+		}
 		if !bytes.HasPrefix(frame, []byte(keepaliveComment)) {
 			stamped.bytes = append(stamped.bytes, frame...)
 		}
@@ -174,7 +185,7 @@ func (sess *session) noteFill(f fill) {
 	sess.fills = append(slices.Clip(sess.fills), f)
 	if len(sess.fills) > maxFills {
 		oldest, next := sess.fills[0], sess.fills[1]
-		next.items = common(append(slices.Clip(oldest.items), next.items...), cover(sess.named))
+		next.items = common(cover(append(slices.Clip(oldest.items), next.items...)), cover(sess.named))
 		next.lost = true
 		sess.fills = append([]fill{next}, sess.fills[2:]...)
 	}
@@ -191,31 +202,32 @@ func (sess *session) narrowFills(to []string) {
 	sess.fills = left
 }
 
-// unconfirmed leaves those backfills of which the client cannot have received
-// all, where the last id that it did receive is that of a start. That becomes
-// another if it cannot be told what it stands for.
-func (h *Hub) unconfirmed(sess *session, start Start) Start {
-	noted := sess.fills
-	sess.fills = nil
-	if start.kind != startAfter {
-		return start
+// unconfirmed returns those backfills of which the client cannot have received
+// all, where the last id that it did receive is that of a start. It is not sure if
+// it cannot be told what that id stands for.
+func (h *Hub) unconfirmed(sess *session, start Start) (left []fill, sure bool) {
+	switch start.kind {
+	case startLatest: // it received nothing, not even an id
+		return sess.fills, true
+	case startEarliest, startUnknown: // it gets everything, or is told that it does not
+		return nil, true
+	case startAfter:
 	}
 	at := start.after.Seq
-	for _, f := range noted {
+	for _, f := range sess.fills {
 		switch number := start.fill.number; {
 		case number > f.number, number == 0 && at > f.at, number == f.number && start.fill.through >= at:
 			continue
 		case number == f.number && start.fill.through > 0:
 			f.from = After(Position{start.after.Epoch, start.fill.through})
-		case number == 0 && at > f.from.after.Seq && h.mayHold(f.items, at):
+		case number == 0 && f.sent && at > f.from.after.Seq && h.mayHold(f.items, at):
 			// It is the id of an event of the backfill, behind which the stream
 			// broke; or where the client was long before that.
-			sess.fills = nil
-			return Unknown()
+			return nil, false
 		}
-		sess.fills = append(sess.fills, f)
+		left = append(left, f)
 	}
-	return start
+	return left, true
 }
 
 // mayHold reports whether the event at a seq may be on one of the channels.
@@ -234,17 +246,20 @@ func (h *Hub) mayHold(items []string, seq uint64) bool {
 // backfills that its session remembers.
 func (h *Hub) beginAgain(ctx context.Context, s *Subscriber, start Start) error {
 	sess := s.session
-	known := len(sess.fills) > 0
-	start = h.unconfirmed(sess, start)
-	if start.fill.number > 0 && !known && start.fill.through < start.after.Seq {
-		start = Unknown() // what it was in the middle of is forgotten
+	left, sure := h.unconfirmed(sess, start)
+	if !sure || (start.fill.number > sess.number && start.fill.through < start.after.Seq) {
+		start = Unknown() // where it was in the middle of is in doubt, or forgotten
 	}
-	if err := h.begin(ctx, s, start); err != nil && (!errors.Is(err, ErrEnded) || len(sess.fills) == 0) {
+	if err := h.begin(ctx, s, start); err != nil && (!errors.Is(err, ErrEnded) || len(left) == 0) {
 		return err
 	}
-	if s.position != start.after.Seq {
-		sess.fills = nil // everything is reset
+	if s.opening.resume == ResumeReset && s.isWhole(s.opening.resets) {
+		// The backfills are given up too, when it is known that the client was
+		// told: by the id that says so.
+		s.filled = fillCursor{sess.number, s.position}
+		return nil
 	}
+	sess.fills = left
 	for i := range sess.fills {
 		if err := h.fillAgain(ctx, s, &sess.fills[i]); err != nil {
 			return err
@@ -255,7 +270,7 @@ func (h *Hub) beginAgain(ctx context.Context, s *Subscriber, start Start) error 
 
 // fillAgain goes on with a backfill, up to where the stream begins.
 func (h *Hub) fillAgain(ctx context.Context, s *Subscriber, f *fill) error {
-	f.at = s.position
+	f.at, f.sent = s.position, true
 	items := common(f.items, s.cover)
 	if f.lost {
 		for _, item := range items {
@@ -264,7 +279,7 @@ func (h *Hub) fillAgain(ctx context.Context, s *Subscriber, f *fill) error {
 		s.opening.resume = ResumeReset
 		return nil
 	}
-	b, err := h.startBackfill(ctx, s, items, nil, f.from, s.replayLimit)
+	b, err := h.startBackfill(ctx, s.reader(f.except, s.replayLimit), items, f.from)
 	if err != nil || b == nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,14 +23,27 @@ var (
 	ErrChanging = errors.New("sse: too many changes wait for the stream")
 )
 
-// maxChanges is how many changes may wait until their stream comes to them.
-const maxChanges = 16
+// How many changes may wait until their stream comes to them: of those that its
+// client asks for, and of all. A client that does not read must not be able to
+// prevent that something is taken away from it.
+const (
+	maxChanges     = 16
+	maxAssignments = 1024
+)
+
+// maxRoster is how many names and patterns those who run the hub may give to a
+// connection, and take away from it.
+const maxRoster = 1000
 
 // A Change says what a connection gets in addition, and no longer.
 type Change struct {
-	// Subscribe and Unsubscribe are names and prefix patterns. What the
-	// connection has, or has not, is left as it is. They are not modified.
+	// Subscribe and Unsubscribe are names and prefix patterns. Unsubscribing
+	// from a pattern takes away all that it stands for. What the connection
+	// has, or has not, is left as it is. They are not modified.
 	Subscribe, Unsubscribe []string
+	// Session is what [Hub.Knows] has returned of the connection, if that was
+	// asked: the change is not made if the connection has been kicked since.
+	Session uint64
 	// Start is where in the record the channels begin that are added. The
 	// zero value is the next event.
 	Start Start
@@ -58,8 +70,11 @@ type Change struct {
 // it has to be asked for what was missed, and cannot answer; the context's. The
 // connection is then as it was.
 func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]string, error) {
-	return h.change(ctx, connection, c, func(sess *session) (roster, error) {
-		if sess.user != user {
+	if n := len(c.Subscribe) + len(c.Unsubscribe); c.MaxChannels > 0 && n > 2*c.MaxChannels {
+		return nil, fmt.Errorf("%w: it names %d channels, and a stream can have %d channels at most", ErrChange, n, c.MaxChannels)
+	}
+	return h.change(ctx, connection, c, maxChanges, func(sess *session) (roster, error) {
+		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) {
 			return roster{}, ErrNoConnection
 		}
 		return sess.changedByClient(c)
@@ -71,82 +86,102 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 // for again for as long as its connection is known. What it adds is not subject
 // to [SubscribeOptions.May].
 func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string, error) {
-	return h.change(ctx, connection, c, func(sess *session) (roster, error) {
+	if n := len(c.Subscribe) + len(c.Unsubscribe); n > maxRoster {
+		return nil, fmt.Errorf("%w: it names %d channels, and %d at most are possible", ErrChange, n, maxRoster)
+	}
+	return h.change(ctx, connection, c, maxAssignments, func(sess *session) (roster, error) {
 		return sess.changedFromInside(c)
 	})
 }
 
-func (h *Hub) change(ctx context.Context, connection string, c Change, decide func(*session) (roster, error)) ([]string, error) {
+func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session) (roster, error)) ([]string, error) {
 	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
 		return nil, err
+	}
+	c.Subscribe, c.Unsubscribe = cloneNames(c.Subscribe), cloneNames(c.Unsubscribe)
+	if fill := c.Start.fill; fill.number > 0 {
+		c.Start = After(Position{c.Start.after.Epoch, fill.through}) // up to there the client has everything
 	}
 	if err := h.waitReady(ctx); err != nil {
 		return nil, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	sess := h.sessions[connection]
-	if sess == nil || connection == "" || sess.over(time.Now()) {
-		return nil, ErrNoConnection
-	}
-	if sess.starting {
-		return nil, ErrChanging
-	}
-	next, err := decide(sess)
-	if err != nil {
-		return nil, err
-	}
-	var filling *backfill
-	if s := sess.stream; s != nil {
-		if s.crowded() {
-			return nil, ErrChanging
-		}
-		if filling, err = h.startBackfill(ctx, s, cover(c.Subscribe), cover(sess.named), c.Start, replayLimit(c.ReplayLimit)); err != nil {
-			return nil, err
-		}
-		defer h.exitBackfill(filling)
-		// The lock may have been released meanwhile.
-		if h.sessions[connection] != sess || sess.stream != s {
+	// What has to be filled in may have to be asked of the record, without the
+	// lock. If the connection was changed meanwhile, it is another question.
+	for range 3 {
+		sess := h.sessions[connection]
+		if sess == nil || sess.over(time.Now()) {
 			return nil, ErrNoConnection
 		}
-		if next, err = decide(sess); err != nil {
+		next, err := decide(sess)
+		if err != nil {
 			return nil, err
 		}
+		if sess.starting || (sess.stream != nil && sess.stream.waits(mostWaiting)) {
+			return nil, ErrChanging
+		}
+		version, stream := sess.version, sess.stream
+		filling, err := h.fillFor(ctx, sess, c)
+		if err != nil {
+			return nil, err
+		}
+		current := h.sessions[connection] == sess && sess.version == version && sess.stream == stream
+		if current {
+			h.commit(sess, next, c, filling)
+		}
+		h.exitBackfill(filling)
+		if current {
+			return sess.named, nil
+		}
 	}
-	h.commit(sess, next, c, filling)
-	if sess.stream != nil && len(c.Subscribe) > 0 {
-		sess.stream.expireAt(c.Expires)
+	return nil, ErrChanging
+}
+
+// fillFor makes the backfill of what a change adds to a stream that is open.
+func (h *Hub) fillFor(ctx context.Context, sess *session, c Change) (*backfill, error) {
+	if sess.stream == nil {
+		return nil, nil
 	}
-	return sess.named, nil
+	r := sess.stream.reader(cover(sess.named), replayLimit(c.ReplayLimit))
+	return h.startBackfill(ctx, r, cover(c.Subscribe), c.Start)
 }
 
 // commit makes the change. What is taken away is gone at once; the stream goes on
 // to what is added when it has come to where the record is now.
 func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
-	before := cover(sess.named)
-	same := slices.Equal(sess.named, next.named)
-	sess.roster = next
-	if same {
+	if next.equal(&sess.roster) {
 		return
 	}
-	if sess.stream == nil && !sess.changed {
+	if sess.stream == nil {
 		h.unpark(sess)
 		defer h.park(sess)
 	}
-	sess.changed = true
+	before, named := cover(sess.named), sess.named
+	sess.roster, sess.changed = next, true
+	sess.version++
+	if slices.Equal(named, next.named) {
+		return
+	}
 	sess.number++
 	ch := &change{number: sess.number, named: next.named, cover: cover(next.named), at: h.head.Load()}
 	sess.narrowFills(ch.cover)
 	s := sess.stream
+	noted := fill{
+		number: ch.number, at: ch.at, from: c.Start, except: before, sent: s != nil,
+		items: slices.DeleteFunc(cover(c.Subscribe), func(item string) bool { return coveredBy(before, item) }),
+	}
 	if s == nil {
-		items := slices.DeleteFunc(cover(c.Subscribe), func(item string) bool { return coveredBy(before, item) })
-		sess.noteFill(fill{ch.number, ch.at, c.Start, items, false})
+		sess.noteFill(noted)
 		return
+	}
+	if len(c.Subscribe) > 0 {
+		s.expireAt(c.Expires)
 	}
 	h.rejoin(s, ch.cover, before, ch.at)
 	ch.take(filling, before)
-	if ch.fill != nil {
-		sess.noteFill(fill{ch.number, ch.at, c.Start, ch.fill.reader.cover, false})
+	if ch.fill != nil || len(ch.resets) > 0 {
+		sess.noteFill(noted)
 	}
 	s.queue(ch)
 }
@@ -177,15 +212,13 @@ func (h *Hub) rejoin(s *Subscriber, next, before []string, at uint64) {
 // changedByClient returns what the connection has after a change that its client
 // asks for.
 func (r *roster) changedByClient(c Change) (roster, error) {
-	for _, name := range c.Unsubscribe {
-		if slices.Contains(r.named[:r.fixed], name) {
+	for _, name := range r.named[:r.fixed] {
+		if coveredBy(c.Unsubscribe, name) {
 			return *r, fmt.Errorf("%w: every client has %q", ErrChange, name)
 		}
 	}
-	for _, name := range c.Subscribe {
-		if len(common(r.withdrawn, []string{name})) > 0 {
-			return *r, fmt.Errorf("%w: %q", ErrWithdrawn, name)
-		}
+	if withdrawn := common(r.withdrawn, c.Subscribe); len(withdrawn) > 0 {
+		return *r, fmt.Errorf("%w: %q", ErrWithdrawn, withdrawn[0])
 	}
 	return r.with(c)
 }
@@ -196,21 +229,36 @@ func (r *roster) changedFromInside(c Change) (roster, error) {
 	if err != nil {
 		return next, err
 	}
-	unsubscribed := func(name string) bool { return slices.Contains(c.Unsubscribe, name) }
-	subscribed := func(name string) bool { return slices.Contains(c.Subscribe, name) }
-	next.given = append(slices.DeleteFunc(slices.Clone(r.given), unsubscribed), c.Subscribe...)
-	next.withdrawn = append(slices.DeleteFunc(slices.Clone(r.withdrawn), subscribed), c.Unsubscribe...)
-	slices.Sort(next.given)
-	slices.Sort(next.withdrawn)
-	next.given, next.withdrawn = slices.Compact(next.given), slices.Compact(next.withdrawn)
+	next.given = without(r.given, c.Unsubscribe, c.Subscribe)
+	next.withdrawn = without(r.withdrawn, c.Subscribe, c.Unsubscribe)
+	for _, list := range [][]string{next.named, next.given, next.withdrawn} {
+		if n := len(list); n > maxRoster {
+			return *r, fmt.Errorf("%w: %d channels would be given or taken away, and %d are possible on one connection", ErrChange, n, maxRoster)
+		}
+	}
 	return next, nil
+}
+
+// without returns the list without what the one stands for and with the other,
+// sorted, each once.
+func without(list, gone, more []string) []string {
+	goes := newPatternSet(gone)
+	list = append(slices.DeleteFunc(slices.Clone(list), goes.covers), more...)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// equal reports whether nothing differs.
+func (r *roster) equal(other *roster) bool {
+	return slices.Equal(r.named, other.named) && slices.Equal(r.given, other.given) && slices.Equal(r.withdrawn, other.withdrawn)
 }
 
 func (r *roster) with(c Change) (next roster, err error) {
 	next = *r
 	next.named, next.fixed = nil, 0
+	gone := newPatternSet(c.Unsubscribe)
 	for i, name := range r.named {
-		if slices.Contains(c.Unsubscribe, name) {
+		if gone.covers(name) {
 			continue
 		}
 		next.named = append(next.named, name)
@@ -254,11 +302,11 @@ func (s *Subscriber) queue(c *change) {
 	}
 }
 
-// crowded reports whether as many changes wait as may.
-func (s *Subscriber) crowded() bool {
+// waits reports whether as many changes wait for the stream.
+func (s *Subscriber) waits(most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting >= maxChanges
+	return s.waiting >= most
 }
 
 // takeChanges takes over changes that were queued. What they take away is gone
@@ -278,6 +326,7 @@ func (s *Subscriber) takeChanges(queued []*change) {
 		s.changes = append(s.changes, c)
 	}
 	s.work = slices.DeleteFunc(s.work, func(ch *channel) bool { return s.item(ch) == "" })
+	s.ends = slices.DeleteFunc(s.ends, func(e Ended) bool { return s.itemOf(e.Channel) == "" })
 }
 
 // changeDue reports whether the subscriber is where its next change was made.
@@ -310,6 +359,9 @@ func (s *Subscriber) makeChange() batch {
 	s.advance(max(s.position, c.at))
 	s.named, s.cover = c.named, c.cover
 	s.work = h.news(s)
+	if h.forgot(s) {
+		s.fallBehind() // there may have been more channels
+	}
 	s.changeEnds(c)
 	h.mu.Unlock()
 
@@ -318,6 +370,9 @@ func (s *Subscriber) makeChange() batch {
 	}
 	b := batch{bytes: s.channelsFrame(string(s.appendCursorID(nil)))}
 	if len(c.resets) > 0 {
+		if c.fill == nil {
+			s.filled = fillCursor{c.number, s.position} // who has this frame has been told
+		}
 		b.bytes = append(b.bytes, s.resetFrame(c.resets)...)
 	}
 	return b
@@ -339,6 +394,3 @@ func (s *Subscriber) changeEnds(c *change) {
 	s.told = s.hub.head.Load()
 	s.over = s.hub.allEnded(s)
 }
-
-// main returns the subscriber whose stream this is for.
-func (s *Subscriber) main() *Subscriber { return cmp.Or(s.parent, s) }

@@ -196,6 +196,12 @@ func (c *changer) reconnect() {
 			c.may[seq] = true
 		}
 	}
+	for c.rand.IntN(3) == 0 { // an answer that does not arrive
+		lost := connect(c.t, c.h, start, "b")
+		c.note("lost: %s", lost.OpenFrame())
+		lost.Pull()
+		lost.Leave()
+	}
 	c.open(start)
 }
 

@@ -205,7 +205,9 @@ func TestBackfill(t *testing.T) {
 		changed(t, h, "c", sse.Change{Subscribe: []string{"b"}, Start: after(h, 1)})
 		s.Leave()
 		s = reconnect(t, h, "2", "a")
-		checkWords(t, "the stream", pullAll(t, s), []string{"hub:open@3 reset a=unknown b=unknown"})
+		checkWords(t, "the stream", wire(t, append(s.OpenFrame(), drain(s)...)), []string{
+			`hub:open@3-1-3 {"connection":"c","channels":["a","b"],"resume":"reset","reset":[{"channel":"a","reason":"unknown"},{"channel":"b","reason":"unknown"}]}`,
+		})
 		s.Leave()
 	})
 }
@@ -387,13 +389,26 @@ func TestConnectionIsReplaced(t *testing.T) {
 		t.Errorf("after the first has left: %v", err)
 	}
 	second.Leave()
-	// Whoever is gone does not keep others from it; what it had is not theirs.
+	if _, err := h.Subscribe(t.Context(), others); !errors.Is(err, sse.ErrConnection) {
+		t.Errorf("another user took the connection while its client is gone: %v", err)
+	}
+
+	// One that is nobody's belongs to whoever knows its id, as somebody does who
+	// has logged in since; what it had is not theirs.
+	ask.Connection, ask.User = "d", ""
+	nobodys := subscribeWith(t, h, ask)
+	changed(t, h, "d", sse.Change{Subscribe: []string{"b"}})
+	others.Connection = "d"
 	third := subscribeWith(t, h, others)
+	if _, _, closing := nobodys.Pull(); closing != sse.CloseReplaced {
+		t.Errorf("the stream closes with %q", closing)
+	}
 	if got, want := third.Channels(), []string{"a"}; !slices.Equal(got, want) {
 		t.Errorf("another user has %q, want %q", got, want)
 	}
 	third.Leave()
-	if n := h.Stats().Away; n != 0 {
+	nobodys.Leave()
+	if n := h.Stats().Away; n != 1 {
 		t.Errorf("%d sessions are left", n)
 	}
 }

@@ -74,18 +74,57 @@ func coveredBy(granted []string, asked string) bool {
 	return slices.ContainsFunc(granted, func(g string) bool { return Covers(g, asked) })
 }
 
+// A patternSet finds quickly whether one of many names and patterns stands for
+// another.
+type patternSet struct {
+	items   map[string]struct{} // names, and patterns with their *
+	lengths []int               // of the patterns' prefixes, each once
+}
+
+func newPatternSet(items []string) patternSet {
+	x := patternSet{items: make(map[string]struct{}, len(items))}
+	for _, item := range items {
+		x.items[item] = struct{}{}
+		if n := len(item) - 1; isPattern(item) && !slices.Contains(x.lengths, n) {
+			x.lengths = append(x.lengths, n)
+		}
+	}
+	return x
+}
+
+// coversOther reports whether one of the set stands for all that item does, other
+// than by being the same.
+func (x *patternSet) coversOther(item string) bool {
+	text, pattern := strings.CutSuffix(item, "*")
+	for _, n := range x.lengths {
+		if n > len(text) || (pattern && n == len(text)) {
+			continue
+		}
+		if _, ok := x.items[text[:n]+"*"]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *patternSet) covers(item string) bool {
+	_, same := x.items[item]
+	return same || x.coversOther(item)
+}
+
 // common returns the fewest names and patterns that stand for what both lists
 // stand for.
 func common(a, b []string) []string {
+	inA, inB := newPatternSet(a), newPatternSet(b)
 	var both []string
+	for _, y := range b {
+		if inA.covers(y) {
+			both = append(both, y)
+		}
+	}
 	for _, x := range a {
-		for _, y := range b {
-			switch {
-			case Covers(x, y):
-				both = append(both, y)
-			case Covers(y, x):
-				both = append(both, x)
-			}
+		if inB.coversOther(x) {
+			both = append(both, x)
 		}
 	}
 	return cover(both)
@@ -95,14 +134,16 @@ func common(a, b []string) []string {
 // channels, so that an event on one channel reaches a subscriber by one way
 // only. The argument is left as it is.
 func cover(patterns []string) []string {
+	if len(patterns) == 1 {
+		return slices.Clone(patterns)
+	}
+	all := newPatternSet(patterns)
+	seen := make(map[string]struct{}, len(patterns))
 	kept := make([]string, 0, len(patterns))
-	for i, p := range patterns {
-		covered := slices.Contains(patterns[:i], p)
-		for _, other := range patterns {
-			covered = covered || (other != p && Covers(other, p))
-		}
-		if !covered {
+	for _, p := range patterns {
+		if _, again := seen[p]; !again && !all.coversOther(p) {
 			kept = append(kept, p)
+			seen[p] = struct{}{}
 		}
 	}
 	return kept

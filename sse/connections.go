@@ -45,21 +45,35 @@ func (h *Hub) chosen(sel Selection) []*session {
 		return nil
 	}
 	var found []*session
+	now := time.Now()
 	for _, sess := range h.sessions {
-		if sel.matches(sess) {
+		if sel.matches(sess) && !sess.over(now) {
 			found = append(found, sess)
 		}
 	}
 	return found
 }
 
-// Knows reports whether there is a connection of that user, be it open or of a
-// client that is gone for the moment.
-func (h *Hub) Knows(connection, user string) bool {
+// Knows returns what tells a connection of that user from others, be it open or of
+// a client that is gone for the moment; zero if there is none. It stays the same
+// when the client comes back, and not when it has been kicked.
+func (h *Hub) Knows(connection, user string) (session uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
-	return sess != nil && sess.user == user && !sess.over(time.Now())
+	if sess == nil || sess.user != user || sess.over(time.Now()) {
+		return 0
+	}
+	return sess.serial
+}
+
+// Remembers reports whether a stream of that connection and user would get what
+// was changed before, whatever it asks for.
+func (h *Hub) Remembers(connection, user string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	sess := h.sessions[connection]
+	return sess != nil && sess.user == user && sess.changed && !sess.over(time.Now())
 }
 
 // Connections returns up to limit of the open streams that are chosen and whose

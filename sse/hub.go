@@ -89,6 +89,8 @@ type Hub struct {
 	sessions    map[string]*session // by connection
 	away        list.List           // *session that was changed and whose client is gone, the longest gone first
 	parked      list.List           // those that were not changed
+	awaySize    int                 // of both, in bytes
+	serial      uint64              // of the last session
 	draining    bool
 	tailError   error // why the record cannot be followed now
 	frame       []byte

@@ -146,14 +146,20 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	if lost && !s.behind {
 		s.hub.mu.Lock()
 		s.work = s.hub.news(s)
-		for _, m := range s.memberships {
-			if m.topic.forgotten > max(s.position, m.floor) {
-				s.fallBehind() // there may have been more channels
-			}
+		if s.hub.forgot(s) {
+			s.fallBehind() // there may have been more channels
 		}
 		s.hub.mu.Unlock()
 	}
 	return head, end, closing
+}
+
+// forgot reports whether there may have been events for the subscriber on channels
+// of which nothing is known any more.
+func (h *Hub) forgot(s *Subscriber) bool {
+	return slices.ContainsFunc(s.memberships, func(m membership) bool {
+		return m.topic.forgotten > max(s.position, m.floor)
+	})
 }
 
 // pullMany merges several channels in the order of the record.

@@ -208,9 +208,17 @@ func (h *Hub) giveUp(s *Subscriber, resets []Reset) {
 			s.memberships[i].floor = head
 		}
 	}
-	if len(resets) > 0 && len(resets) == len(s.cover) {
+	if len(resets) > 0 && s.isWhole(resets) {
 		s.advance(max(s.position, s.bound(head)))
 	}
+}
+
+// isWhole reports whether the resets are of all that the subscriber gets. They may
+// also be of what it is about to get.
+func (s *Subscriber) isWhole(resets []Reset) bool {
+	return !slices.ContainsFunc(s.cover, func(item string) bool {
+		return !slices.ContainsFunc(resets, func(r Reset) bool { return Covers(r.Channel, item) })
+	})
 }
 
 // replay gives the subscriber what its channels keep in memory behind its

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,11 +31,14 @@ type session struct {
 	starting bool // the stream is about to begin, and cannot be changed yet
 	changed  bool
 	fills    []fill // which the client is not known to have received
-	number   uint64 // of the last change
+	number   uint64 // of the last change of what it gets
+	version  uint64 // counts all changes
+	serial   uint64 // the same for all sessions of a connection that follow one another
 
 	stream *Subscriber   // nil when the client is gone
 	until  time.Time     // when it is forgotten then
 	away   *list.Element // place in Hub.away or Hub.parked then
+	size   int           // what it counts for in Hub.awaySize then
 }
 
 // A roster is what a connection gets. The slices are never modified.
@@ -49,35 +53,58 @@ type roster struct {
 // connection and user if there is one.
 func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	before := h.sessions[o.Connection]
-	if before != nil && before.user != o.User && before.stream != nil {
-		return ErrConnection
+	if before != nil && before.over(time.Now()) {
+		h.forgetSession(before)
+		before = nil
 	}
+	if before != nil && before.user != "" && before.user != o.User {
+		return ErrConnection // one that is nobody's belongs to whoever knows its id
+	}
+	h.serial++
 	sess := &session{
-		connection: o.Connection, user: o.User, address: o.Address,
+		connection: strings.Clone(o.Connection), user: strings.Clone(o.User), address: strings.Clone(o.Address), serial: h.serial,
 		opened: time.Now(), keep: o.Session, stream: s, starting: true,
 	}
-	sess.add(o.Fixed)
+	sess.add(cloneNames(o.Fixed))
 	sess.fixed = len(sess.named)
-	if before != nil && before.user == o.User && before.changed && !before.over(time.Now()) {
+	goesOn := before != nil && before.user == o.User
+	if goesOn {
+		sess.serial = before.serial
+	}
+	if goesOn && before.changed {
 		sess.goOnFrom(before, o.May)
 	} else {
-		sess.add(o.Channels)
+		sess.add(cloneNames(o.Channels))
 	}
 	if before != nil {
 		h.replace(before)
 	}
-	if o.Connection != "" {
-		h.sessions[o.Connection] = sess
+	if sess.connection != "" {
+		h.sessions[sess.connection] = sess
 	}
 	s.session, s.named, s.cover = sess, sess.named, cover(sess.named)
 	return nil
 }
 
+// cloneNames copies names, which may be parts of whole requests.
+func cloneNames(names []string) []string {
+	copies := make([]string, len(names))
+	for i, name := range names {
+		copies[i] = strings.Clone(name)
+	}
+	return copies
+}
+
 // add adds names, each once.
 func (r *roster) add(names []string) {
 	r.named = slices.Clip(r.named) // others may have the slice
+	has := make(map[string]struct{}, len(r.named)+len(names))
+	for _, name := range r.named {
+		has[name] = struct{}{}
+	}
 	for _, name := range names {
-		if !slices.Contains(r.named, name) {
+		if _, again := has[name]; !again {
+			has[name] = struct{}{}
 			r.named = append(r.named, name)
 		}
 	}
@@ -85,7 +112,8 @@ func (r *roster) add(names []string) {
 
 // goOnFrom takes over what the connection had, as far as it still may have it.
 func (sess *session) goOnFrom(before *session, may func(string) bool) {
-	gone := func(name string) bool { return slices.Contains(before.withdrawn, name) }
+	// Also what stands for more than was withdrawn, or it would bring that back.
+	gone := func(name string) bool { return len(common(before.withdrawn, []string{name})) > 0 }
 	sess.named = slices.DeleteFunc(slices.Clone(sess.named), gone)
 	sess.fixed = len(sess.named)
 	var kept []string
@@ -97,7 +125,7 @@ func (sess *session) goOnFrom(before *session, may func(string) bool) {
 	sess.add(kept)
 	sess.given, sess.withdrawn = before.given, before.withdrawn
 	sess.changed = true
-	sess.fills, sess.number = slices.Clone(before.fills), before.number
+	sess.fills, sess.number, sess.version = slices.Clone(before.fills), before.number, before.version
 }
 
 // replace ends what is left of a session that is replaced.
@@ -106,7 +134,7 @@ func (h *Hub) replace(before *session) {
 		before.stream.Close(CloseReplaced)
 		return
 	}
-	h.unpark(before)
+	h.forgetSession(before)
 }
 
 // over reports whether the time of a session whose client is gone is over.
@@ -129,28 +157,50 @@ func (h *Hub) dismiss(s *Subscriber) {
 	h.park(sess)
 }
 
-// park puts a session among those whose clients are gone.
+// maxAwaySize is how many bytes the sessions of clients that are gone may take.
+const maxAwaySize = 64 << 20
+
+// park puts a session among those whose clients are gone. Those that were not
+// changed are by themselves, so that little is lost with them.
 func (h *Hub) park(sess *session) {
-	if !sess.changed { // so that little is lost with it
+	sess.size = sess.bytes()
+	h.awaySize += sess.size
+	if sess.changed {
+		sess.away = h.away.PushBack(sess)
+	} else {
 		sess.away = h.parked.PushBack(sess)
-		if h.parked.Len() > maxAway {
-			h.forgetSession(h.parked.Front().Value.(*session))
-		}
-		return
 	}
-	sess.away = h.away.PushBack(sess)
-	if h.away.Len() > maxAway {
+	for h.parked.Len() > maxAway || (h.awaySize > maxAwaySize && h.parked.Len() > 0) {
+		h.forgetSession(h.parked.Front().Value.(*session))
+	}
+	for h.away.Len() > maxAway || (h.awaySize > maxAwaySize && h.away.Len() > 0) {
 		h.forgetSession(h.away.Front().Value.(*session))
 		h.stats.forgotten.Add(1)
 	}
 }
 
 func (h *Hub) unpark(sess *session) {
+	h.awaySize -= sess.size
 	if sess.changed {
 		h.away.Remove(sess.away)
 	} else {
 		h.parked.Remove(sess.away)
 	}
+}
+
+// bytes is about what a session takes.
+func (sess *session) bytes() int {
+	n := 512 + len(sess.connection) + len(sess.user) + len(sess.address)
+	lists := [][]string{sess.named, sess.given, sess.withdrawn}
+	for _, f := range sess.fills {
+		lists = append(lists, f.items, f.except)
+	}
+	for _, list := range lists {
+		for _, name := range list {
+			n += 16 + len(name)
+		}
+	}
+	return n
 }
 
 func (h *Hub) forgetSession(sess *session) {
