@@ -52,7 +52,11 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 		err = q.serve(w, r, strings.TrimPrefix(r.URL.Path, adminBase))
 	}
 	if err != nil {
-		return writeProblem(w, asProblem(err))
+		p := asProblem(err)
+		if hub != nil {
+			hub.refused.add(p.refusal())
+		}
+		return writeProblem(w, p)
 	}
 	return nil
 }
@@ -98,7 +102,7 @@ func noHub() *problem {
 func chooseHub(r *http.Request) (*liveHub, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, errQuery(err)
+		return nil, errQuery()
 	}
 	name := DefaultHub
 	switch given := query["hub"]; {

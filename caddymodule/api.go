@@ -240,11 +240,19 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := q.hub.await(r.Context()); err != nil {
 		return publishProblem(err)
 	}
-	// Caddy's path matcher ignores case, and so must this.
-	if path := r.URL.Path; len(path) >= len(a.Base) && strings.EqualFold(path[:len(a.Base)], a.Base) {
-		return q.serve(w, r, path[len(a.Base):])
+	if path, ok := belowBase(r.URL.Path, a.Base); ok {
+		return q.serve(w, r, path)
 	}
 	return notFound(r.URL.Path)
+}
+
+// belowBase returns what follows a base in a path. Caddy's path matcher ignores
+// case, and so must this.
+func belowBase(path, base string) (rest string, ok bool) {
+	if len(path) < len(base) || !strings.EqualFold(path[:len(base)], base) {
+		return path, false
+	}
+	return path[len(base):], true
 }
 
 // authenticate finds out who asks, and sets what they may do.
@@ -317,8 +325,7 @@ func (a *API) findToken(r *http.Request) (publisher string, err error) {
 		known |= subtle.ConstantTimeCompare(t[:], digest[:])
 	}
 	if known == 0 {
-		return "", problemf(http.StatusUnauthorized, "the token is not one that this endpoint accepts").
-			with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="invalid_token"`, realm))
+		return "", invalidToken("the token is not one that this endpoint accepts")
 	}
 	return string(digest[:]), nil
 }

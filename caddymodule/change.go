@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -18,6 +19,9 @@ import (
 // gets, in bytes.
 const maxChangeBody = 128 << 10
 
+// changeTimeout is how long such a body may take.
+const changeTimeout = 10 * time.Second
+
 // change answers a client that changes what its stream gets:
 //
 //	POST {base}?connection=<id>                       with what parseChange reads
@@ -26,14 +30,14 @@ const maxChangeBody = 128 << 10
 func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return errQuery(err)
+		return errQuery()
 	}
 	if err := s.hub.await(r.Context()); err != nil {
 		return publishProblem(err)
 	}
 	// Whoever asks learns no more of a connection that is not theirs than that
 	// they do not know it.
-	connection, err := s.ownConnection(query, c)
+	connection, session, err := s.ownConnection(query, c)
 	if err != nil {
 		return err
 	}
@@ -41,6 +45,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	if err != nil {
 		return err
 	}
+	ask.Session = session
 	if err := s.check(c, ask.Subscribe); err != nil {
 		return err
 	}
@@ -54,15 +59,21 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	return writeChannels(w, channels)
 }
 
-func (s *Subscribe) ownConnection(query url.Values, c *client) (string, error) {
+// ownConnection returns the connection that a request is about, and what it is in
+// the hub: the change comes when the body has, and until then it may have been
+// kicked.
+func (s *Subscribe) ownConnection(query url.Values, c *client) (id string, session uint64, err error) {
 	ids := query["connection"]
 	if len(ids) != 1 {
-		return "", problemf(http.StatusBadRequest, "say whose channels to change: ?connection= and the id with which the stream was opened, once").in("connection")
+		return "", 0, problemf(http.StatusBadRequest, "say whose channels to change: ?connection= and the id with which the stream was opened, once").in("connection")
 	}
-	if !isConnection(ids[0]) || !s.hub.Knows(ids[0], c.user) {
-		return "", errNoConnection()
+	if isConnection(ids[0]) {
+		session = s.hub.Knows(ids[0], c.user)
 	}
-	return ids[0], nil
+	if session == 0 {
+		return "", 0, errNoConnection()
+	}
+	return ids[0], session, nil
 }
 
 func errNoConnection() *problem {
@@ -72,8 +83,8 @@ func errNoConnection() *problem {
 // readChange reads the request by its path.
 func (s *Subscribe) readChange(w http.ResponseWriter, r *http.Request, query url.Values) (sse.Change, error) {
 	path := r.URL.Path
-	if len(path) >= len(s.Base) && strings.EqualFold(path[:len(s.Base)], s.Base) {
-		path = path[len(s.Base):] // Caddy's path matcher ignores case, and so must this
+	if below, ok := belowBase(path, s.Base); ok {
+		path = below
 	}
 	_, subscribed, isSubscribe := strings.Cut(path, "/subscribe/")
 	_, unsubscribed, isUnsubscribe := strings.Cut(path, "/unsubscribe/")
@@ -91,6 +102,9 @@ func (s *Subscribe) readChange(w http.ResponseWriter, r *http.Request, query url
 	case isUnsubscribe:
 		return sse.Change{Unsubscribe: []string{unsubscribed}}, nil
 	}
+	if query.Has("since") {
+		return sse.Change{}, problemf(http.StatusBadRequest, "since is in the query; put it into the body, beside subscribe").in("since")
+	}
 	return readChangeBody(w, r)
 }
 
@@ -103,6 +117,9 @@ func readChangeBody(w http.ResponseWriter, r *http.Request) (sse.Change, error) 
 	if mediaType(r) != "application/json" {
 		return sse.Change{}, problemf(http.StatusUnsupportedMediaType, "the Content-Type must be application/json, not %.128q", r.Header.Get("Content-Type")).in("Content-Type")
 	}
+	// Who asks was checked when the header came. That must not be long ago when
+	// the body has: where no deadline can be set, Caddy has its own.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(changeTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxChangeBody))
 	var tooLarge *http.MaxBytesError
 	switch {

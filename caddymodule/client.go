@@ -72,7 +72,8 @@ func (s *Subscribe) readUser(repl *caddy.Replacer, token *bearer) (string, error
 	if token != nil && token.user != "" {
 		return token.user, nil
 	}
-	user := strings.TrimSpace(repl.ReplaceAll(s.User, ""))
+	// White space stays: who is called "alice " is another than alice.
+	user := repl.ReplaceAll(s.User, "")
 	if len(user) > maxUser || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
 		return "", problemf(http.StatusForbidden, "the name of the user is longer than %d bytes, or has characters in it that none may have", maxUser)
 	}
@@ -103,11 +104,17 @@ func (s *Subscribe) notAllowed(c *client, name string) error {
 	case s.JWT == nil:
 		return problemf(http.StatusForbidden, "channel %q is not among those that this route allows", name).in("channel")
 	case c.token:
-		return problemf(http.StatusForbidden, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does", name).
-			in("channel").with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="insufficient_scope"`, realm))
+		return insufficientScope(name, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does")
 	}
 	return problemf(http.StatusUnauthorized, "channel %q is not among those that this route allows to everybody: a token is needed that names it", name).
 		in("channel").with("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", realm))
+}
+
+// insufficientScope is the problem of a token that does not name a channel (RFC
+// 6750, section 3.1).
+func insufficientScope(name, format string) *problem {
+	return problemf(http.StatusForbidden, format, name).in("channel").
+		with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="insufficient_scope"`, realm))
 }
 
 // realm is what the tokens are for (RFC 9110, section 11.5).

@@ -71,8 +71,12 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) error {
 			in("Origin").because(refusedOrigin)
 	case o.named(sent[0]):
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
+	case slices.Contains(o, anyOrigin) && r.Header.Get("Cookie") != "":
+		// Or every site could act for its visitors here, even if it is not told what
+		// comes of it.
+		return problemf(http.StatusForbidden, "pages of the origin %.128q may use this route without cookies; to send them, their origin must be named by the option `origins`", sent[0]).
+			in("Cookie").because(refusedOrigin)
 	case slices.Contains(o, anyOrigin):
-		// Without credentials, or every site could act for its visitors here.
 	default:
 		return problemf(http.StatusForbidden, "pages of the origin %.128q may not use this route: it takes those of its own site, and of what its option `origins` names", sent[0]).
 			in("Origin").because(refusedOrigin)

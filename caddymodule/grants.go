@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -31,8 +30,7 @@ func (q *requests) notAllowed(name string) *problem {
 	if !q.grants.token {
 		return problemf(http.StatusForbidden, "channel %q is not among those that this endpoint allows", name).in("channel")
 	}
-	return problemf(http.StatusForbidden, "channel %q is not among those that both this endpoint allows and the token names", name).
-		in("channel").with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="insufficient_scope"`, realm))
+	return insufficientScope(name, "channel %q is not among those that both this endpoint allows and the token names")
 }
 
 // current returns an error when the grants have expired.
@@ -40,8 +38,7 @@ func (g *grants) current() error {
 	if g.expires.IsZero() || time.Now().Before(g.expires) {
 		return nil
 	}
-	return problemf(http.StatusUnauthorized, "the token has expired since the request began: begin another with a new one").
-		with("WWW-Authenticate", fmt.Sprintf(`Bearer realm=%q, error="invalid_token", error_description="the token has expired"`, realm))
+	return invalidToken("the token has expired since the request began: begin another with a new one")
 }
 
 // cutLast cuts at the last slash.

@@ -174,41 +174,51 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 // there may be more.
 func (s *lineStream) next(ctx context.Context) bool {
 	lines := s.lines.take()
-	if len(lines) == 0 {
-		return false
+	more := len(lines) > 0
+	for more && len(lines) > 0 {
+		n := s.pace(ctx, len(lines))
+		if n == 0 {
+			return false
+		}
+		more = s.publish(ctx, lines[:n])
+		lines = lines[n:]
 	}
+	return more
+}
+
+// publish publishes and answers lines, and reports whether more can be.
+func (s *lineStream) publish(ctx context.Context, lines []line) bool {
 	if expired := s.requests.grants.current(); expired != nil {
-		_ = s.answer(ctx, refuseLines(lines, asProblem(expired)))
-		return false
-	}
-	if s.pace(ctx, len(lines)) != nil {
+		_ = s.answer(ctx, s.requests.refuse(lines, asProblem(expired)))
 		return false
 	}
 	answers, available := s.requests.publishBatch(ctx, lines)
 	return s.answer(ctx, answers) == nil && available
 }
 
-// pace waits until so many lines may be published. Who sends them faster than
-// its rate is slowed down, since it cannot be told to come back later.
-func (s *lineStream) pace(ctx context.Context, lines int) error {
+// pace returns how many of the lines may be published, and waits until one may.
+// Who sends them faster than its rate is slowed down, since it cannot be told to
+// come back later. It is none if there is no time left.
+func (s *lineStream) pace(ctx context.Context, lines int) int {
 	bucket := s.requests.bucket
-	for bucket != nil && lines > 0 {
-		n := min(lines, bucket.Burst())
-		if err := bucket.WaitN(ctx, n); err != nil {
-			return err
-		}
-		lines -= n
+	if bucket == nil {
+		return lines
 	}
-	return nil
+	n := min(lines, bucket.Burst(), max(1, int(bucket.Tokens())))
+	if bucket.WaitN(ctx, n) != nil {
+		return 0
+	}
+	return n
 }
 
-// refuseLines gives lines one answer.
-func refuseLines(lines []line, p *problem) []lineAnswer {
+// refuse gives lines one answer.
+func (q *requests) refuse(lines []line, p *problem) []lineAnswer {
 	answers := make([]lineAnswer, len(lines))
 	for i := range answers {
 		own := *p
 		own.Line = lines[i].number
 		answers[i].problem = &own
+		q.hub.refused.add(own.refusal())
 	}
 	return answers
 }
@@ -239,6 +249,7 @@ func (q *requests) publishBatch(ctx context.Context, lines []line) (answers []li
 			own := *p // several lines may have one problem in common
 			own.Line = lines[i].number
 			answers[i].problem = &own
+			q.hub.refused.add(own.refusal())
 		}
 	}
 	return answers, available

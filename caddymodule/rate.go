@@ -81,6 +81,12 @@ func (b *buckets) of(publisher string) *rate.Limiter {
 		if len(b.by) >= maxBuckets {
 			b.forgetFull()
 		}
+		if len(b.by) >= maxBuckets {
+			publisher = "" // those share one
+			if limiter = b.by[publisher]; limiter != nil {
+				return limiter
+			}
+		}
 		limiter = rate.NewLimiter(rate.Limit(b.rate.Events), b.rate.Burst)
 		b.by[publisher] = limiter
 	}

@@ -34,38 +34,50 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return want, errQuery(err)
+		return want, errQuery()
 	}
-	if want.Channels, err = s.readChannels(c, query["channel"]); err != nil {
+	if want.Connection, err = readConnection(query); err != nil {
+		return want, err
+	}
+	if want.Channels, err = s.readChannels(c, query["channel"], want.Connection); err != nil {
 		return want, err
 	}
 	if want.Start, err = readStart(r.Header.Values("Last-Event-ID"), query); err != nil {
 		return want, err
 	}
-	if want.Connection, err = readConnection(query); want.Connection == "" && err == nil {
+	if want.Connection == "" {
 		want.Connection, want.Session = newConnection(), 0 // nobody can come back with it
 	}
-	return want, err
+	return want, nil
 }
 
 // errQuery is the error of a query that cannot be read. It does not show any of
 // it, in which a token may be.
-func errQuery(error) *problem {
+func errQuery() *problem {
 	return problemf(http.StatusBadRequest, "the query cannot be read: a %% in it must be followed by two hexadecimal digits, and a ; must be written %%3B")
 }
 
-// readChannels returns the channels that the client asked for.
-func (s *Subscribe) readChannels(c *client, asked []string) ([]string, error) {
+// readChannels returns the channels that the client asked for. A browser that
+// reconnects asks for what it did at first: what was taken away from the connection
+// since, and is not allowed any more, is left out, as an EventSource would give up
+// for good on a 403.
+func (s *Subscribe) readChannels(c *client, asked []string, connection string) ([]string, error) {
 	if n := len(asked); n > s.Limits.Channels {
 		return nil, s.tooMany(n)
 	}
+	withdrawn := false
+	asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool {
+		gone := connection != "" && !c.may(name) && s.hub.isOpen() && s.hub.Withdrawn(connection, c.user, name)
+		withdrawn = withdrawn || gone
+		return gone
+	})
 	if err := s.check(c, asked); err != nil {
 		return nil, err
 	}
 	switch n := countDistinct(c.fixed, asked); {
 	case n > s.Limits.Channels:
 		return nil, s.tooMany(n)
-	case n == 0:
+	case n == 0 && !withdrawn:
 		return nil, problemf(http.StatusBadRequest, "no channel was asked for: name at least one, as in ?channel=news").in("channel")
 	}
 	return asked, nil

@@ -133,15 +133,12 @@ func (q *requests) channels(w http.ResponseWriter, r *http.Request) error {
 		Channels []channelJSON `json:"channels"`
 		Next     string        `json:"next,omitempty"`
 	}{Channels: []channelJSON{}}
-	found := q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1)
-	if len(found) > limit {
-		found = found[:limit]
-		page.Next = found[limit-1].Channel
-	}
-	for _, info := range found {
-		if q.grants.covers(info.Channel) {
-			page.Channels = append(page.Channels, channelJSON(info))
+	for _, info := range q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1, q.grants.covers) {
+		if len(page.Channels) == limit {
+			page.Next = page.Channels[limit-1].Channel
+			break
 		}
+		page.Channels = append(page.Channels, channelJSON(info))
 	}
 	return writeJSON(w, page)
 }
@@ -186,6 +183,9 @@ func (q *requests) end(w http.ResponseWriter, r *http.Request, name string) erro
 	if err := q.check(&e); err != nil {
 		return err
 	}
+	if err := q.spend(1); err != nil {
+		return err
+	}
 	receipts, err := q.hub.Publish(r.Context(), e)
 	var ended *sse.EndedError
 	switch {
@@ -215,7 +215,7 @@ func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
 func (q *requests) query(r *http.Request, allowed ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, errQuery(err)
+		return nil, errQuery()
 	}
 	for name, values := range query {
 		switch {

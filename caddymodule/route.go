@@ -13,63 +13,68 @@ import (
 type route struct {
 	mu        sync.Mutex // guards what follows
 	seats     map[*seat]struct{}
-	named     map[string]*seat // by the connection that the client made
-	addresses map[string]int   // how many, by addressKey
-	users     map[string]int   // how many, by user
+	owners    map[owner]int  // how many, by the connection that the client made
+	homes     map[home]int   // those of an owner at an address
+	addresses map[string]int // how many, by addressKey
+	users     map[string]int // how many, by user
 	gone      bool
 }
 
 // A seat is what a stream takes of the limits of its route.
 type seat struct {
-	connection, user, address string
-	stream                    *sse.Subscriber // nil before it begins
+	owner
+	address string
+	stream  *sse.Subscriber // nil before it begins
+}
+
+// An owner is a connection of a user.
+type owner struct{ connection, user string }
+
+// A home is an owner at an address.
+type home struct {
+	owner
+	address string
 }
 
 func newRoute() (caddy.Destructor, error) {
 	return &route{
 		seats:     make(map[*seat]struct{}),
-		named:     make(map[string]*seat),
+		owners:    make(map[owner]int),
+		homes:     make(map[home]int),
 		addresses: make(map[string]int),
 		users:     make(map[string]int),
 	}, nil
 }
 
 // enter takes a seat, unless there is none; then it says why, and how many are
-// taken. The seat of a stream of the same connection and user, which is about to
-// be replaced, is given back.
+// taken. A stream of the same connection and user, which is about to be replaced,
+// is not in the way, but keeps its seat until it has ended.
 func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.named[p.connection]
-	if before != nil && before.user == p.user {
-		r.forget(before)
+	owned, atHome := min(r.owners[p.owner], 1), min(r.homes[home{p.owner, p.address}], 1)
+	for _, limit := range []struct {
+		why                   refusal
+		most, taken, replaced int
+	}{
+		{refusedConnections, limits.Connections, len(r.seats), owned},
+		{refusedAddress, limits.PerIP, r.addresses[p.address], atHome},
+		{refusedUser, limits.PerUser, r.users[p.user], owned},
+	} {
+		counts := limit.most > 0 && (limit.why != refusedUser || p.user != "")
+		if counts && limit.taken-limit.replaced >= limit.most {
+			return limit.why, limit.taken
+		}
 	}
-	switch {
-	case r.gone:
-		full = refusedUnavailable
-	case limits.Connections > 0 && len(r.seats) >= limits.Connections:
-		full, taken = refusedConnections, len(r.seats)
-	case limits.PerIP > 0 && r.addresses[p.address] >= limits.PerIP:
-		full, taken = refusedAddress, r.addresses[p.address]
-	case limits.PerUser > 0 && p.user != "" && r.users[p.user] >= limits.PerUser:
-		full, taken = refusedUser, r.users[p.user]
-	default:
-		r.remember(p)
-		return "", 0
+	if r.gone {
+		return refusedUnavailable, 0
 	}
-	if before != nil && before.user == p.user {
-		r.remember(before)
-	}
-	return full, taken
-}
-
-func (r *route) remember(p *seat) {
 	r.seats[p] = struct{}{}
+	r.owners[p.owner]++
+	r.homes[home{p.owner, p.address}]++
 	r.addresses[p.address]++
 	r.users[p.user]++
-	if r.named[p.connection] == nil {
-		r.named[p.connection] = p
-	}
+	return "", 0
 }
 
 // begin gives a seat its stream, unless the route is no longer configured.
@@ -84,22 +89,14 @@ func (r *route) begin(p *seat, s *sse.Subscriber) (ok bool) {
 func (r *route) leave(p *seat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forget(p)
-}
-
-func (r *route) forget(p *seat) {
-	if _, ok := r.seats[p]; !ok {
-		return
-	}
 	delete(r.seats, p)
-	if r.named[p.connection] == p {
-		delete(r.named, p.connection)
-	}
+	countDown(r.owners, p.owner)
+	countDown(r.homes, home{p.owner, p.address})
 	countDown(r.addresses, p.address)
 	countDown(r.users, p.user)
 }
 
-func countDown(counts map[string]int, key string) {
+func countDown[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] == 0 {
 		delete(counts, key)
 	}

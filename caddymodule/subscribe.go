@@ -12,7 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -308,7 +307,7 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if err := s.hub.await(r.Context()); err != nil {
 		return s.turnAway(w, refusedUnavailable, err)
 	}
-	taken := &seat{connection: want.Connection, user: c.user, address: addressKey(c.address)}
+	taken := &seat{owner: owner{want.Connection, c.user}, address: addressKey(c.address)}
 	if full, n := s.route.enter(taken, &s.Limits); full != "" {
 		return s.turnAway(w, full, full.tooMany(n))
 	}
@@ -318,6 +317,8 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	case errors.Is(err, sse.ErrEnded):
 		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
 		return nil
+	case errors.Is(err, sse.ErrChannel): // the connection was forgotten a moment ago
+		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
 	case errors.Is(err, sse.ErrConnection):
 		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	case err != nil:
@@ -329,64 +330,6 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	}
 	s.stream(w, r, subscriber, want)
 	return nil
-}
-
-func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *sse.Subscriber, want sse.SubscribeOptions) {
-	start := time.Now()
-	fields := []zap.Field{
-		zap.String("hub", s.Hub),
-		zap.String("connection", want.Connection),
-		zap.String("user", want.User),
-		zap.String("resume", string(subscriber.Resume())),
-	}
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
-		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
-
-	end := subscriber.Stream(r.Context(), w, sse.StreamOptions{
-		Keepalive: time.Duration(s.Keepalive),
-		MaxAge:    time.Duration(s.MaxAge),
-	})
-
-	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
-		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
-	attrs := []slog.Attr{
-		slog.String("connection", want.Connection), slog.String("reason", string(end.Reason)),
-		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(start)),
-	}
-	if end.Err != nil {
-		fields = append(fields, zap.String("error", end.Err.Error()))
-		attrs = append(attrs, slog.Any("error", end.Err))
-	}
-	addLogField(r.Context(), zap.Dict("sse", fields...))
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
-}
-
-// turnAway answers a client for whom there is no room, or not now.
-func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) error {
-	if s.hub.isOpen() {
-		s.hub.CountRefusal()
-	}
-	if s.Overload == overload503 {
-		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10").because(why)
-	}
-	s.hub.refused.add(why)
-	s.log.Debug("turned a stream away", slog.String("reason", string(why)), slog.String("detail", reason.Error()))
-	// The client may be gone already; there is nobody else to tell.
-	_ = sse.Refuse(w)
-	return nil
-}
-
-// tooMany says of what there are as many streams as may be.
-func (why refusal) tooMany(n int) error {
-	what := map[refusal]string{
-		refusedConnections: "this route has %d streams, as many as its limit of connections",
-		refusedAddress:     "this address has %d streams on this route, as many as its limit per_ip",
-		refusedUser:        "this user has %d streams on this route, as many as its limit per_user",
-	}[why]
-	if what == "" {
-		return sse.ErrDraining
-	}
-	return fmt.Errorf(what, n)
 }
 
 // newConnection returns an identity that nobody can guess.

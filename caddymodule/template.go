@@ -157,9 +157,12 @@ func (x *expansion) expand(t template) ([]string, error) {
 		entries := []string{value} // a comma in it is refused, as in any name
 		if !x.isUser(t.parts[i]) {
 			entries = strings.Split(value, ",")
-		}
+			for i := range entries {
+				entries[i] = strings.TrimSpace(entries[i])
+			}
+		} // a user with a space behind his name is another, whose name no channel can have
 		for _, entry := range entries {
-			if entry = strings.TrimSpace(entry); entry == "" {
+			if entry == "" {
 				continue
 			}
 			if len(longer)+len(names) > x.limit {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,9 +38,8 @@ const maxRoster = 1000
 
 // A Change says what a connection gets in addition, and no longer.
 type Change struct {
-	// Subscribe and Unsubscribe are names and prefix patterns. Unsubscribing
-	// from a pattern takes away all that it stands for. What the connection
-	// has, or has not, is left as it is. They are not modified.
+	// Subscribe and Unsubscribe are names and prefix patterns. What the
+	// connection has, or has not, is left as it is. They are not modified.
 	Subscribe, Unsubscribe []string
 	// Session is what [Hub.Knows] has returned of the connection, if that was
 	// asked: the change is not made if the connection has been kicked since.
@@ -55,6 +55,16 @@ type Change struct {
 	// Expires is when the client may no longer listen to what is added: an
 	// open stream ends then, if it does not before. Zero is never.
 	Expires time.Time
+}
+
+// own returns the change with copies of what may be a part of a whole request.
+func (c Change) own() Change {
+	c.Subscribe, c.Unsubscribe = cloneNames(c.Subscribe), cloneNames(c.Unsubscribe)
+	c.Start.after.Epoch = strings.Clone(c.Start.after.Epoch)
+	if fill := c.Start.fill; fill.number > 0 {
+		c.Start = After(Position{c.Start.after.Epoch, fill.through}) // up to there the client has everything
+	}
+	return c
 }
 
 // Change changes what a connection of that user gets, as its client asks, and
@@ -73,7 +83,7 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 	if n := len(c.Subscribe) + len(c.Unsubscribe); c.MaxChannels > 0 && n > 2*c.MaxChannels {
 		return nil, fmt.Errorf("%w: it names %d channels, and a stream can have %d channels at most", ErrChange, n, c.MaxChannels)
 	}
-	return h.change(ctx, connection, c, maxChanges, func(sess *session) (roster, error) {
+	return h.change(ctx, connection, c.own(), maxChanges, func(sess *session, c Change) (roster, error) {
 		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) {
 			return roster{}, ErrNoConnection
 		}
@@ -82,25 +92,21 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 }
 
 // Assign is Change on behalf of those who run the hub. It may take away what the
-// client cannot do without itself, and what it takes away the client cannot ask
-// for again for as long as its connection is known. What it adds is not subject
-// to [SubscribeOptions.May].
+// client cannot do without itself; a pattern takes away all that it stands for; and
+// what it takes away the client cannot ask for again for as long as its connection
+// is known. What it adds is not subject to [SubscribeOptions.May].
 func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string, error) {
 	if n := len(c.Subscribe) + len(c.Unsubscribe); n > maxRoster {
 		return nil, fmt.Errorf("%w: it names %d channels, and %d at most are possible", ErrChange, n, maxRoster)
 	}
-	return h.change(ctx, connection, c, maxAssignments, func(sess *session) (roster, error) {
+	return h.change(ctx, connection, c.own(), maxAssignments, func(sess *session, c Change) (roster, error) {
 		return sess.changedFromInside(c)
 	})
 }
 
-func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session) (roster, error)) ([]string, error) {
+func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session, Change) (roster, error)) ([]string, error) {
 	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
 		return nil, err
-	}
-	c.Subscribe, c.Unsubscribe = cloneNames(c.Subscribe), cloneNames(c.Unsubscribe)
-	if fill := c.Start.fill; fill.number > 0 {
-		c.Start = After(Position{c.Start.after.Epoch, fill.through}) // up to there the client has everything
 	}
 	if err := h.waitReady(ctx); err != nil {
 		return nil, err
@@ -114,7 +120,7 @@ func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiti
 		if sess == nil || sess.over(time.Now()) {
 			return nil, ErrNoConnection
 		}
-		next, err := decide(sess)
+		next, err := decide(sess, c)
 		if err != nil {
 			return nil, err
 		}
@@ -212,20 +218,21 @@ func (h *Hub) rejoin(s *Subscriber, next, before []string, at uint64) {
 // changedByClient returns what the connection has after a change that its client
 // asks for.
 func (r *roster) changedByClient(c Change) (roster, error) {
-	for _, name := range r.named[:r.fixed] {
-		if coveredBy(c.Unsubscribe, name) {
+	for _, name := range c.Unsubscribe {
+		if slices.Contains(r.named[:r.fixed], name) {
 			return *r, fmt.Errorf("%w: every client has %q", ErrChange, name)
 		}
 	}
 	if withdrawn := common(r.withdrawn, c.Subscribe); len(withdrawn) > 0 {
 		return *r, fmt.Errorf("%w: %q", ErrWithdrawn, withdrawn[0])
 	}
-	return r.with(c)
+	return r.with(c, func(name string) bool { return slices.Contains(c.Unsubscribe, name) })
 }
 
 // changedFromInside does so for those who run the hub.
 func (r *roster) changedFromInside(c Change) (roster, error) {
-	next, err := r.with(c)
+	gone := newPatternSet(c.Unsubscribe)
+	next, err := r.with(c, gone.covers)
 	if err != nil {
 		return next, err
 	}
@@ -253,12 +260,13 @@ func (r *roster) equal(other *roster) bool {
 	return slices.Equal(r.named, other.named) && slices.Equal(r.given, other.given) && slices.Equal(r.withdrawn, other.withdrawn)
 }
 
-func (r *roster) with(c Change) (next roster, err error) {
+// with returns the roster without those names of which gone says so, and with what
+// is added.
+func (r *roster) with(c Change, gone func(name string) bool) (next roster, err error) {
 	next = *r
 	next.named, next.fixed = nil, 0
-	gone := newPatternSet(c.Unsubscribe)
 	for i, name := range r.named {
-		if gone.covers(name) {
+		if gone(name) {
 			continue
 		}
 		next.named = append(next.named, name)

@@ -586,3 +586,25 @@ func TestWithdrawnWhileTheRecordIsRead(t *testing.T) {
 		})
 	}
 }
+
+// TestChangeOfAKickedSession holds a bug: a client was checked when the header of
+// its request came, and held the body back until it had been kicked and had come
+// back with less. What it asked for then was added to the new stream.
+func TestChangeOfAKickedSession(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	s := connect(t, h, sse.Latest(), "a")
+	session := h.Knows("c", "")
+	s.Leave()
+	s = connect(t, h, sse.Latest(), "a")
+	if h.Knows("c", "") != session {
+		t.Error("a client that comes back is another")
+	}
+	h.Kick(sse.Selection{Connection: "c"})
+	s.Leave()
+	s = connect(t, h, sse.Latest(), "a")
+	if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"b"}, Session: session}); !errors.Is(err, sse.ErrNoConnection) {
+		t.Errorf("got %v", err)
+	}
+	changed(t, h, "c", sse.Change{Subscribe: []string{"b"}, Session: h.Knows("c", "")})
+	s.Leave()
+}

@@ -67,13 +67,14 @@ func (h *Hub) Knows(connection, user string) (session uint64) {
 	return sess.serial
 }
 
-// Remembers reports whether a stream of that connection and user would get what
-// was changed before, whatever it asks for.
-func (h *Hub) Remembers(connection, user string) bool {
+// Withdrawn reports whether a name or pattern, or a part of it, was taken away from
+// a connection of that user by [Hub.Assign]. Its next stream does not get that,
+// whatever it asks for.
+func (h *Hub) Withdrawn(connection, user, channel string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
-	return sess != nil && sess.user == user && sess.changed && !sess.over(time.Now())
+	return sess != nil && sess.user == user && !sess.over(time.Now()) && len(common(sess.withdrawn, []string{channel})) > 0
 }
 
 // Connections returns up to limit of the open streams that are chosen and whose

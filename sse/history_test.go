@@ -251,7 +251,7 @@ func TestChannels(t *testing.T) {
 			subscribe(t, h, sse.Latest(), items...)
 		}
 		list := func(prefix, after string, limit int) (lines []string) {
-			for _, c := range h.Channels(prefix, after, limit) {
+			for _, c := range h.Channels(prefix, after, limit, nil) {
 				lines = append(lines, fmt.Sprintf("%s %d subscribers %d events to %d", c.Channel, c.Subscribers, c.Events, c.Last.Seq))
 			}
 			return lines

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"container/list"
-	"slices"
 	"strings"
 )
 
@@ -165,14 +164,13 @@ func (x *index) topics(found []*topic, name string) []*topic {
 	return append(append(found, &ch.topic), x.matches(ch)...)
 }
 
-// names returns the names of all channels with a prefix, sorted.
-func (x *index) names(prefix string) []string {
+// names returns the names of all channels with a prefix that come after another.
+func (x *index) names(prefix, after string) []string {
 	var names []string
 	for name := range x.channels {
-		if strings.HasPrefix(name, prefix) {
+		if name > after && strings.HasPrefix(name, prefix) {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names)
 	return names
 }

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
@@ -29,20 +30,29 @@ type KeptEvent struct {
 }
 
 // Channels returns up to limit of the channels with a prefix whose names come
-// after another in byte order, sorted. The empty prefix is all channels, the
-// empty name starts with the first.
-func (h *Hub) Channels(prefix, after string, limit int) []ChannelInfo {
+// after another in byte order, sorted, and of which may says that they can be
+// seen. The empty prefix is all channels, the empty name starts with the first,
+// and nil is that all can be seen.
+func (h *Hub) Channels(prefix, after string, limit int, may func(channel string) bool) []ChannelInfo {
+	h.mu.Lock()
+	names := h.index.names(prefix, after)
+	h.mu.Unlock()
+	// There may be many, and nobody should wait until they are looked through.
+	if may != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return !may(name) })
+	}
+	slices.Sort(names)
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var found []ChannelInfo
-	for _, name := range h.index.names(prefix) {
-		if name <= after {
-			continue
-		}
-		if len(found) >= limit {
+	found := make([]ChannelInfo, 0, min(len(names), limit))
+	for _, name := range names {
+		if len(found) == limit {
 			break
 		}
-		found = append(found, h.describe(h.index.channels[name]))
+		if ch := h.index.channels[name]; ch != nil { // else it is gone since
+			found = append(found, h.describe(ch))
+		}
 	}
 	return found
 }

@@ -3,6 +3,7 @@ package sse
 import (
 	"container/list"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,9 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 		sess.goOnFrom(before, o.May)
 	} else {
 		sess.add(cloneNames(o.Channels))
+	}
+	if len(sess.named) == 0 && !sess.changed {
+		return fmt.Errorf("%w: none was named", ErrChannel)
 	}
 	if before != nil {
 		h.replace(before)

@@ -2,7 +2,6 @@ package sse
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +20,7 @@ type SubscribeOptions struct {
 	// Address is where the client is, for operators.
 	Address string
 	// Channels are names and prefix patterns, at least one together with
-	// Fixed. They are not modified and may be reused.
+	// Fixed unless a session brings others back. They are not modified and may be reused.
 	Channels []string
 	// Fixed are more of them, which the client cannot unsubscribe from.
 	Fixed []string
@@ -142,9 +141,6 @@ type opening struct {
 // subscriber missed nothing of them; one of the broker if it has to be asked
 // for what was missed, and cannot answer; the context's.
 func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
-	if len(options.Channels)+len(options.Fixed) == 0 {
-		return nil, fmt.Errorf("%w: none was named", ErrChannel)
-	}
 	if err := validatePatterns(options.Channels, options.Fixed); err != nil {
 		return nil, err
 	}
