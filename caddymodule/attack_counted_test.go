@@ -122,8 +122,10 @@ func TestAttackNonsense(t *testing.T) {
 	}
 	for _, text := range texts {
 		for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "TRACE", "get", "PROPFIND"} {
-			for _, path := range []string{"/publish/" + text, "/publish?event=" + text, "/publish/a?retry=" + text, "/publish/a?id=" + text, "/publish/a?end=" + text, "/channels/" + text, "/channels?limit=" + text, "/channels?after=" + text,
-				"/connections/" + text, "/connections/" + text + "/channels", "/connections?channel=" + text, "/connections?user=" + text, "/health/" + text, "/" + text, "?" + text} {
+			for _, path := range []string{
+				"/publish/" + text, "/publish?event=" + text, "/publish/a?retry=" + text, "/publish/a?id=" + text, "/publish/a?end=" + text, "/channels/" + text, "/channels?limit=" + text, "/channels?after=" + text,
+				"/connections/" + text, "/connections/" + text + "/channels", "/connections?channel=" + text, "/connections?user=" + text, "/health/" + text, "/" + text, "?" + text,
+			} {
 				check(l.rawRequest(l.sitePort, method, "/api"+path, "x"), method+" "+path)
 			}
 			for _, path := range []string{"?channel=" + text, "?channel=a&since=" + text, "?channel=a&connection=" + text, "/subscribe/" + text + "?connection=" + aliceID, "/unsubscribe/" + text + "?connection=" + aliceID} {

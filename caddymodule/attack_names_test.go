@@ -3,6 +3,7 @@ package caddymodule_test
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -88,7 +89,7 @@ var hostileNames = []struct {
 // no name is refused.
 func TestAttackNamesInQuery(t *testing.T) {
 	l := loadLab(t, "", narrow)
-	cases := append(hostileNames[:len(hostileNames):len(hostileNames)], []struct {
+	cases := append(slices.Clip(hostileNames), []struct {
 		raw      string
 		statuses []int
 	}{

@@ -88,7 +88,10 @@ func TestAttackRebinding(t *testing.T) {
 			path string
 		}{{l.sitePort, "/api"}, {l.adminPort, "/sse"}} {
 			for _, request := range []struct{ method, path string }{
-				{"POST", door.path + "/publish/a"}, {"DELETE", door.path + "/channels/a"}, {"DELETE", door.path + "/connections/" + aliceID}, {"GET", door.path + "/channels/a"},
+				{"POST", door.path + "/publish/a"},
+				{"DELETE", door.path + "/channels/a"},
+				{"DELETE", door.path + "/connections/" + aliceID},
+				{"GET", door.path + "/channels/a"},
 				{"POST", "/events/subscribe/b?connection=" + aliceID},
 			} {
 				got := l.rawBytes(door.port, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nSec-Fetch-Site: same-origin\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx", request.method, request.path, host, host))

@@ -154,10 +154,8 @@ func parseStream(stream []byte) (events []parsed, retries []string) {
 			event, data, hasData = "", "", false
 			continue
 		}
-		field, value := line, ""
-		if colon := strings.IndexByte(line, ':'); colon >= 0 {
-			field, value = line[:colon], strings.TrimPrefix(line[colon+1:], " ")
-		}
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
 		switch field {
 		case "event":
 			event = value

@@ -42,14 +42,6 @@ type session struct {
 	size   int           // what it counts for in Hub.awaySize then
 }
 
-// A roster is what a connection gets. The slices are never modified.
-type roster struct {
-	named     []string // all of it, as it was asked for
-	fixed     int      // how many of the first the client cannot do without
-	given     []string // those that came from inside
-	withdrawn []string // what was taken away from inside
-}
-
 // enroll gives the subscriber a session, which goes on from that of the same
 // connection and user if there is one.
 func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
@@ -88,30 +80,6 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	}
 	s.session, s.named, s.cover = sess, sess.named, cover(sess.named)
 	return nil
-}
-
-// cloneNames copies names, which may be parts of whole requests.
-func cloneNames(names []string) []string {
-	copies := make([]string, len(names))
-	for i, name := range names {
-		copies[i] = strings.Clone(name)
-	}
-	return copies
-}
-
-// add adds names, each once.
-func (r *roster) add(names []string) {
-	r.named = slices.Clip(r.named) // others may have the slice
-	has := make(map[string]struct{}, len(r.named)+len(names))
-	for _, name := range r.named {
-		has[name] = struct{}{}
-	}
-	for _, name := range names {
-		if _, again := has[name]; !again {
-			has[name] = struct{}{}
-			r.named = append(r.named, name)
-		}
-	}
 }
 
 // goOnFrom takes over what the connection had, as far as it still may have it.
