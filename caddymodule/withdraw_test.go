@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -21,8 +22,9 @@ import (
 const (
 	withdrawChannels   = 12
 	withdrawPublishers = 4
-	withdrawPublishes  = 400 // of each publisher
-	withdrawEach       = 16  // subscribers of each kind
+	withdrawPublishes  = 400                    // of each publisher
+	withdrawEach       = 16                     // subscribers of each kind
+	withdrawLife       = 700 * time.Millisecond // of a token
 )
 
 // A withdrawing is one run of TestWithdrawUnderLoad.
@@ -32,6 +34,9 @@ type withdrawing struct {
 	seed    uint64
 	client  *http.Client
 	halfway chan struct{} // closed when half of the events are published
+	over    chan struct{} // closed when everything was taken away
+	token   string        // a header with one that expires
+	expires time.Time
 }
 
 // A withdrawn subscriber loses a part of what it gets, or all, while events flow.
@@ -39,6 +44,8 @@ type withdrawn struct {
 	*withdrawing
 	noted    *ssetest.HistorySubscriber
 	random   *rand.Rand
+	kind     string
+	token    string
 	query    string
 	id       string
 	lastID   string
@@ -55,18 +62,22 @@ type withdrawn struct {
 func TestWithdrawUnderLoad(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	l := loadLab(t, "", "sse /events* {\n\t\tallow *\n\t\tsession 1m\n\t}")
+	l := loadLab(t, "", "sse /events* {\n\t\tallow *\n\t\tsession 1m\n\t\t"+jwtOption("leeway off")+"\n\t}")
 	run := &withdrawing{
 		lab: l, history: ssetest.NewHistory(ssetest.HistoryOptions{KeepsAll: true}), seed: seed,
 		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 		halfway: make(chan struct{}),
+		over:    make(chan struct{}),
 	}
+	expires := time.Now().Add(withdrawLife)
+	run.token = bearing(hs256(t, fmt.Sprintf(`{"exp":%.3f}`, float64(expires.UnixMilli())/1000)))
+	run.expires = expires.Truncate(time.Millisecond)
 	var subscribers []*withdrawn
 	for i := range withdrawEach {
 		for kind, withdraw := range map[string]func(*withdrawn) error{
-			"client": (*withdrawn).unsubscribe, "backend": (*withdrawn).assign, "kick": (*withdrawn).kick,
+			"client": (*withdrawn).unsubscribe, "backend": (*withdrawn).assign, "kick": (*withdrawn).kick, "token": (*withdrawn).expire,
 		} {
-			subscribers = append(subscribers, run.subscriber(fmt.Sprint(kind, " ", i), kind == "kick", withdraw))
+			subscribers = append(subscribers, run.subscriber(fmt.Sprint(kind, " ", i), kind, withdraw))
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -92,8 +103,9 @@ func TestWithdrawUnderLoad(t *testing.T) {
 	for p := range withdrawPublishers {
 		publishing.Go(func() { run.publishAll(ctx, p) })
 	}
-	publishing.Wait()
 	done.Wait()
+	close(run.over)
+	publishing.Wait()
 	run.finish(ctx)
 	listening.Wait()
 	report := run.history.Check()
@@ -103,16 +115,21 @@ func TestWithdrawUnderLoad(t *testing.T) {
 	}
 }
 
-func (run *withdrawing) subscriber(name string, all bool, withdraw func(*withdrawn) error) *withdrawn {
-	random := rand.New(rand.NewPCG(run.seed, uint64(len(name))*7919+uint64(name[len(name)-1])))
-	s := &withdrawn{withdrawing: run, random: random, id: fmt.Sprintf("%022x", random.Uint64()), opened: make(chan struct{}), withdraw: withdraw}
+func (run *withdrawing) subscriber(name, kind string, withdraw func(*withdrawn) error) *withdrawn {
+	random := rand.New(rand.NewPCG(run.seed, uint64(crc32.ChecksumIEEE([]byte(name)))))
+	s := &withdrawn{withdrawing: run, kind: kind, random: random, id: fmt.Sprintf("%022x", random.Uint64()), opened: make(chan struct{}), withdraw: withdraw}
 	asked := []string{"end"}
 	for _, i := range random.Perm(withdrawChannels)[:4] {
 		asked = append(asked, fmt.Sprintf("w%02d", i))
 	}
 	s.lost = asked[1:3]
-	if all {
+	if kind == "kick" || kind == "token" {
 		s.lost = asked
+	}
+	if kind == "token" {
+		s.token = run.token
+	} else {
+		s.token = ""
 	}
 	s.query = "/events?connection=" + s.id + "&channel=" + strings.Join(asked, "&channel=")
 	s.noted = run.history.NewSubscriber(name, asked)
@@ -157,10 +174,23 @@ func (s *withdrawn) kick() error {
 	return s.change("DELETE", s.admin+"/sse/connections/"+s.id, "")
 }
 
-// publishAll publishes on channels at random, one after the other.
+// expire waits until the token has expired.
+func (s *withdrawn) expire() error {
+	<-time.After(time.Until(s.expires))
+	return nil
+}
+
+// publishAll publishes on channels at random, one after the other, until everything
+// was taken away, and a while longer.
 func (run *withdrawing) publishAll(ctx context.Context, publisher int) {
 	random := rand.New(rand.NewPCG(run.seed, uint64(publisher)))
-	for i := range withdrawPublishes {
+	left := withdrawPublishes
+	for i := 0; left > 0 && ctx.Err() == nil; i++ {
+		select {
+		case <-run.over:
+			left--
+		default:
+		}
 		if publisher == 0 && i == withdrawPublishes/2 {
 			close(run.halfway)
 		}
@@ -224,16 +254,22 @@ func (s *withdrawn) connect(ctx context.Context) error {
 	if s.lastID != "" {
 		req.Header.Set("Last-Event-ID", s.lastID)
 	}
+	if s.token != "" {
+		req.Header.Set("Authorization", strings.TrimPrefix(s.token, "Authorization: "))
+	}
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	if s.gone = s.kind == "token" && resp.StatusCode == 401; s.gone {
+		return nil
+	}
 	if resp.StatusCode != 200 {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	decoder := sse.NewDecoder(resp.Body)
-	for left := 10 + s.random.IntN(200); left > 0; left-- {
+	for left := 5 + s.random.IntN(40); left > 0; left-- {
 		m, err := decoder.Decode()
 		if id := decoder.LastEventID(); id != s.lastID && m.Event == "" {
 			c.Cursor(id)
@@ -253,7 +289,7 @@ func (s *withdrawn) connect(ctx context.Context) error {
 			default:
 				close(s.opened)
 			}
-		case m.Event == "hub:close" && strings.Contains(m.Data, "kicked"), m.Event == "end":
+		case m.Event == "hub:close" && strings.Contains(m.Data, "kicked"), m.Event == "hub:close" && strings.Contains(m.Data, "expired"), m.Event == "end":
 			s.gone = true
 			return nil
 		}
