@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -160,19 +159,9 @@ func (q *requests) assignAll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	changed := 0
-	var failed *problem
-	for _, id := range q.hub.Chosen(sel) {
-		switch _, err := q.hub.Assign(r.Context(), id, ask); {
-		case err == nil:
-			changed++
-		case !errors.Is(err, sse.ErrNoConnection) && failed == nil:
-			failed = changeProblem(err)
-			failed.Detail = "connection " + id + ": " + failed.Detail
-		}
-	}
-	if failed != nil {
-		return failed
+	changed, err := q.hub.AssignAll(r.Context(), sel, ask)
+	if err != nil {
+		return changeProblem(err)
 	}
 	return writeJSON(w, struct {
 		Connections int `json:"connections"`

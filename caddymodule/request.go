@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
@@ -29,7 +31,7 @@ const (
 // read returns what a request for a stream wants, if the client may have it.
 func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, error) {
 	want := sse.SubscribeOptions{
-		User: c.user, Address: c.address, Fixed: c.fixed, May: c.may, Expires: c.expires,
+		User: c.user, Address: c.address, Fixed: c.fixed, May: c.may, Expires: c.expires, Asked: asked(r),
 		Session: max(time.Duration(s.Session), 0), ReplayLimit: s.Limits.Replay, Retry: time.Duration(s.Retry),
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -49,6 +51,13 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 		want.Connection, want.Session = newConnection(), 0 // nobody can come back with it
 	}
 	return want, nil
+}
+
+// asked returns when the request came to Caddy, which is before any directive has
+// allowed it.
+func asked(r *http.Request) time.Time {
+	start, _ := caddyhttp.GetVar(r.Context(), "start_time").(time.Time)
+	return start
 }
 
 // errQuery is the error of a query that cannot be read. It does not show any of

@@ -10,6 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +37,7 @@ type withdrawing struct {
 	client  *http.Client
 	halfway chan struct{} // closed when half of the events are published
 	over    chan struct{} // closed when everything was taken away
+	refused *sync.Map     // connections that the app refuses
 	token   string        // a header with one that expires
 	expires time.Time
 }
@@ -62,12 +65,22 @@ type withdrawn struct {
 func TestWithdrawUnderLoad(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	l := loadLab(t, "", "sse /events* {\n\t\tallow *\n\t\tsession 1m\n\t\t"+jwtOption("leeway off")+"\n\t}")
+	// The app, which is asked for each stream, refuses those whom it has had kicked.
+	var refused sync.Map
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uri, _ := url.Parse(r.Header.Get("X-Forwarded-Uri"))
+		if _, ok := refused.Load(uri.Query().Get("connection")); ok {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer app.Close()
+	l := loadLab(t, "", "forward_auth /events* "+strings.TrimPrefix(app.URL, "http://")+" {\n\t\turi /\n\t}\n\tsse /events* {\n\t\tallow *\n\t\tsession 1m\n\t\t"+jwtOption("leeway off")+"\n\t}")
 	run := &withdrawing{
 		lab: l, history: ssetest.NewHistory(ssetest.HistoryOptions{KeepsAll: true}), seed: seed,
 		client:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 		halfway: make(chan struct{}),
 		over:    make(chan struct{}),
+		refused: &refused,
 	}
 	expires := time.Now().Add(withdrawLife)
 	run.token = bearing(hs256(t, fmt.Sprintf(`{"exp":%.3f}`, float64(expires.UnixMilli())/1000)))
@@ -152,6 +165,11 @@ func (s *withdrawn) change(method, address, body string) error {
 		switch resp.StatusCode {
 		case http.StatusOK:
 			return nil
+		case http.StatusNotFound:
+			if s.kind == "kick" {
+				return nil // it is between two streams, and not let in any more
+			}
+			return fmt.Errorf("%s %s: %s", method, address, answer)
 		case http.StatusTooManyRequests: // its stream is about to begin
 			req.Body, _ = req.GetBody() // never fails for strings
 		default:
@@ -171,6 +189,7 @@ func (s *withdrawn) assign() error {
 }
 
 func (s *withdrawn) kick() error {
+	s.refused.Store(s.id, true)
 	return s.change("DELETE", s.admin+"/sse/connections/"+s.id, "")
 }
 
@@ -262,7 +281,7 @@ func (s *withdrawn) connect(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if s.gone = s.kind == "token" && resp.StatusCode == 401; s.gone {
+	if s.gone = (s.kind == "token" && resp.StatusCode == 401) || (s.kind == "kick" && resp.StatusCode == 403); s.gone {
 		return nil
 	}
 	if resp.StatusCode != 200 {

@@ -608,3 +608,53 @@ func TestChangeOfAKickedSession(t *testing.T) {
 	changed(t, h, "c", sse.Change{Subscribe: []string{"b"}, Session: h.Knows("c", "")})
 	s.Leave()
 }
+
+// TestOvertaken holds a bug: a client was allowed by what stands in front, and its
+// stream was not there yet when everything was taken away from its user. It began
+// afterwards, with all that it had been allowed.
+func TestOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, sse.Options{})
+		ask := sse.SubscribeOptions{User: "bob", Channels: []string{"team"}, Asked: time.Now()}
+		time.Sleep(time.Millisecond)
+		h.Kick(sse.Selection{User: "bob"})
+		if _, err := h.Subscribe(t.Context(), ask); !errors.Is(err, sse.ErrOvertaken) {
+			t.Errorf("after a kick: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+		ask.Asked = time.Now()
+		subscribeWith(t, h, ask).Leave()
+		time.Sleep(time.Millisecond)
+		for _, tc := range []struct {
+			sel    sse.Selection
+			change sse.Change
+			want   error
+		}{
+			{sse.Selection{User: "alice"}, sse.Change{Unsubscribe: []string{"team"}}, nil},
+			{sse.Selection{Channel: "news"}, sse.Change{Unsubscribe: []string{"news"}}, nil},
+			{sse.Selection{User: "bob"}, sse.Change{Subscribe: []string{"more"}}, nil},
+			{sse.Selection{Channel: "team"}, sse.Change{Unsubscribe: []string{"team"}}, sse.ErrOvertaken},
+		} {
+			if _, err := h.AssignAll(t.Context(), tc.sel, tc.change); err != nil {
+				t.Fatal(err)
+			}
+			s, err := h.Subscribe(t.Context(), ask)
+			if !errors.Is(err, tc.want) {
+				t.Errorf("after %+v of %+v: %v, want %v", tc.change, tc.sel, err, tc.want)
+			}
+			if err == nil {
+				s.Leave()
+			}
+		}
+		// Very many are as good as one for everybody.
+		ask.Asked, ask.User = time.Now(), "carol"
+		time.Sleep(time.Millisecond)
+		for range sse.MaxBarriers + 2 {
+			h.Kick(sse.Selection{User: "somebody"})
+		}
+		ask.Channels = []string{"else"}
+		if _, err := h.Subscribe(t.Context(), ask); !errors.Is(err, sse.ErrOvertaken) {
+			t.Errorf("after very many: %v", err)
+		}
+	})
+}

@@ -1,6 +1,9 @@
 package sse
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -98,26 +101,40 @@ func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionIn
 	return infos
 }
 
-// Chosen returns the connections that are chosen, also those whose client is
-// gone for the moment, in no order.
-func (h *Hub) Chosen(sel Selection) []string {
+// AssignAll makes a change by [Hub.Assign] for all connections that are chosen, also
+// those whose client is gone for the moment. It returns how many were changed, and
+// the first error of those that could not be, with the connection. Those that are
+// forgotten meanwhile are left out.
+func (h *Hub) AssignAll(ctx context.Context, sel Selection, c Change) (changed int, err error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	var names []string
-	for _, sess := range h.chosen(sel) {
-		names = append(names, sess.connection)
+	if len(c.Unsubscribe) > 0 {
+		h.raise(sel)
 	}
-	return names
+	var connections []string
+	for _, sess := range h.chosen(sel) {
+		connections = append(connections, sess.connection)
+	}
+	h.mu.Unlock()
+	for _, connection := range connections {
+		switch _, failed := h.Assign(ctx, connection, c); {
+		case failed == nil:
+			changed++
+		case err == nil && !errors.Is(failed, ErrNoConnection):
+			err = fmt.Errorf("connection %s: %w", connection, failed)
+		}
+	}
+	return changed, err
 }
 
 // Kick ends the streams that are chosen, with the reason [CloseKicked], and
 // forgets what their clients had changed; of clients that are gone for the
 // moment too. It returns how many there were. Nothing is sent to them that is
 // published after it has returned. Their clients may come back: who must not has
-// to be refused by what allows streams.
+// to be refused by what allows streams, before.
 func (h *Hub) Kick(sel Selection) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.raise(sel)
 	found := h.chosen(sel)
 	for _, sess := range found {
 		if sess.stream == nil {

@@ -11,6 +11,7 @@ import (
 const (
 	MaxDirty     = maxDirty
 	MaxAway      = maxAway
+	MaxBarriers  = maxBarriers
 	SegmentBytes = segmentBytes
 	LiveBytes    = liveBytes
 	IdleCost     = channelCost + 8 // of a channel with a name of eight bytes

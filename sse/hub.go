@@ -91,6 +91,7 @@ type Hub struct {
 	parked      list.List           // those that were not changed
 	awaySize    int                 // of both, in bytes
 	serial      uint64              // of the last session
+	barriers    []barrier           // the oldest first
 	draining    bool
 	tailError   error // why the record cannot be followed now
 	frame       []byte

@@ -69,8 +69,11 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	} else {
 		sess.add(cloneNames(o.Channels))
 	}
-	if len(sess.named) == 0 && !sess.changed {
+	switch {
+	case len(sess.named) == 0 && !sess.changed:
 		return fmt.Errorf("%w: none was named", ErrChannel)
+	case h.overtaken(sess, o.Asked):
+		return ErrOvertaken
 	}
 	if before != nil {
 		h.replace(before)

@@ -31,6 +31,10 @@ type SubscribeOptions struct {
 	// May says of what a session brings back whether the client may still
 	// have it. Nil is all. It is called with locks held, and must not block.
 	May func(channel string) bool
+	// Asked is when the client asked, before what allows it was looked at. If
+	// something has been taken away from it since by [Hub.Kick] or [Hub.AssignAll],
+	// it is not let in. Zero is that nothing can have been.
+	Asked time.Time
 	// Expires is when the client may listen no longer: the stream ends, and
 	// nothing that is published later is sent. Zero is never.
 	Expires time.Time
@@ -137,7 +141,7 @@ type opening struct {
 // channels. The context bounds the wait for a hub that is starting.
 //
 // Errors: one that matches [ErrChannel] if a name or pattern is malformed;
-// [ErrConnection] if the connection is open, and another user's; [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
+// [ErrConnection] if the connection is another user's; [ErrOvertaken]; [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
 // subscriber missed nothing of them; one of the broker if it has to be asked
 // for what was missed, and cannot answer; the context's.
 func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
