@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,9 +55,22 @@ func (l *lab) openWhole(pathAndQuery string) wholeStream {
 	return wholeStream{l, resp}
 }
 
-// end has the hub end the stream of a connection, and returns all that was in it.
+// end has the hub end the stream of a connection, and returns all that was in it. A
+// kick does not wait for what is on its way, so something of its own goes before.
 func (w wholeStream) end(connection string) (events []parsed, retries []string) {
 	w.l.t.Helper()
+	const last = "nothing-comes-behind-this"
+	if got := w.l.do("POST", w.l.admin+"/sse/connections/"+connection+"/channels", `{"subscribe":["`+last+`"]}`, jsonType); got.StatusCode != 200 {
+		w.l.t.Fatalf("give the stream a channel: %d %s", got.StatusCode, got.body)
+	}
+	w.l.publish(last, last)
+	var before []byte
+	for one := make([]byte, 1); !bytes.HasSuffix(before, []byte("data: "+last+"\n\n")); {
+		if _, err := io.ReadFull(w.resp.Body, one); err != nil {
+			w.l.t.Fatalf("%s after %q", err, before)
+		}
+		before = append(before, one...)
+	}
 	if got := w.l.do("DELETE", w.l.admin+"/sse/connections/"+connection, ""); got.StatusCode != 200 {
 		w.l.t.Fatalf("end the stream: %d %s", got.StatusCode, got.body)
 	}
@@ -65,7 +79,8 @@ func (w wholeStream) end(connection string) (events []parsed, retries []string) 
 	if err != nil {
 		w.l.t.Fatal(err)
 	}
-	return parseStream(all)
+	events, retries = parseStream(append(before, all...))
+	return slices.DeleteFunc(events, func(e parsed) bool { return strings.Contains(e.data, last) }), retries
 }
 
 // lines is how a text arrives: with LF for each of its line ends.
