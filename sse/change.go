@@ -173,9 +173,10 @@ func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
 	ch := &change{number: sess.number, named: next.named, cover: cover(next.named), at: h.head.Load()}
 	sess.narrowFills(ch.cover)
 	s := sess.stream
+	had := newPatternSet(before)
 	noted := fill{
 		number: ch.number, at: ch.at, from: c.Start, except: before, sent: s != nil,
-		items: slices.DeleteFunc(cover(c.Subscribe), func(item string) bool { return coveredBy(before, item) }),
+		items: slices.DeleteFunc(cover(c.Subscribe), had.covers),
 	}
 	if s == nil {
 		sess.noteFill(noted)
@@ -194,21 +195,29 @@ func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
 
 // rejoin puts the subscriber where it belongs now.
 func (h *Hub) rejoin(s *Subscriber, next, before []string, at uint64) {
+	gets := newPatternSet(next)
+	has := make(map[string]struct{}, len(s.memberships))
 	var leaving []membership
 	s.memberships = slices.DeleteFunc(s.memberships, func(m membership) bool {
-		stays := slices.Contains(next, m.topic.name)
+		has[m.topic.name] = struct{}{}
+		_, stays := gets.items[m.topic.name]
 		if !stays {
 			leaving = append(leaving, m)
 		}
 		return !stays
 	})
+	goesOn := make(map[string]struct{}) // with some of it, from where it is
+	for _, both := range common(before, next) {
+		by, _ := gets.find(both)
+		goesOn[by] = struct{}{}
+	}
 	for _, item := range next {
-		if slices.ContainsFunc(s.memberships, func(m membership) bool { return m.topic.name == item }) {
+		if _, ok := has[item]; ok {
 			continue
 		}
 		floor := at
-		if len(common(before, []string{item})) > 0 {
-			floor = 0 // it goes on with some of it from where it is
+		if _, ok := goesOn[item]; ok {
+			floor = 0
 		}
 		h.enter(s, []string{item}, floor)
 	}

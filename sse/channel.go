@@ -92,24 +92,37 @@ func newPatternSet(items []string) patternSet {
 	return x
 }
 
-// coversOther reports whether one of the set stands for all that item does, other
-// than by being the same.
-func (x *patternSet) coversOther(item string) bool {
+// findOther returns one of the set that stands for all that item does, other than
+// by being the same.
+func (x *patternSet) findOther(item string) (by string, ok bool) {
 	text, pattern := strings.CutSuffix(item, "*")
 	for _, n := range x.lengths {
 		if n > len(text) || (pattern && n == len(text)) {
 			continue
 		}
 		if _, ok := x.items[text[:n]+"*"]; ok {
-			return true
+			return text[:n] + "*", true
 		}
 	}
-	return false
+	return "", false
+}
+
+// find is findOther, or the item itself.
+func (x *patternSet) find(item string) (by string, ok bool) {
+	if _, same := x.items[item]; same {
+		return item, true
+	}
+	return x.findOther(item)
+}
+
+func (x *patternSet) coversOther(item string) bool {
+	_, ok := x.findOther(item)
+	return ok
 }
 
 func (x *patternSet) covers(item string) bool {
-	_, same := x.items[item]
-	return same || x.coversOther(item)
+	_, ok := x.find(item)
+	return ok
 }
 
 // common returns the fewest names and patterns that stand for what both lists

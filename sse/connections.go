@@ -77,7 +77,13 @@ func (h *Hub) Withdrawn(connection, user, channel string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
-	return sess != nil && sess.user == user && !sess.over(time.Now()) && len(common(sess.withdrawn, []string{channel})) > 0
+	return sess != nil && sess.user == user && !sess.over(time.Now()) &&
+		(coveredBy(sess.withdrawn, channel) || coversAny(channel, sess.withdrawn))
+}
+
+// coversAny reports whether a name or pattern stands for one of others.
+func coversAny(item string, others []string) bool {
+	return slices.ContainsFunc(others, func(other string) bool { return Covers(item, other) })
 }
 
 // Connections returns up to limit of the open streams that are chosen and whose

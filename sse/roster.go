@@ -98,9 +98,10 @@ func (r *roster) with(c Change, gone func(name string) bool) (next roster, err e
 		}
 	}
 	next.add(c.Subscribe)
+	has := newPatternSet(next.named)
 	for _, name := range c.Unsubscribe {
-		if i := slices.IndexFunc(next.named, func(has string) bool { return Covers(has, name) }); i >= 0 {
-			return *r, fmt.Errorf("%w: without %q it would still get that by %q; change that instead", ErrChange, name, next.named[i])
+		if by, ok := has.find(name); ok {
+			return *r, fmt.Errorf("%w: without %q it would still get that by %q; change that instead", ErrChange, name, by)
 		}
 	}
 	if n := len(next.named); c.MaxChannels > 0 && n > c.MaxChannels && n > len(r.named) {

@@ -88,7 +88,8 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 // goOnFrom takes over what the connection had, as far as it still may have it.
 func (sess *session) goOnFrom(before *session, may func(string) bool) {
 	// Also what stands for more than was withdrawn, or it would bring that back.
-	gone := func(name string) bool { return len(common(before.withdrawn, []string{name})) > 0 }
+	withdrawn := newPatternSet(before.withdrawn)
+	gone := func(name string) bool { return withdrawn.covers(name) || coversAny(name, before.withdrawn) }
 	sess.named = slices.DeleteFunc(slices.Clone(sess.named), gone)
 	sess.fixed = len(sess.named)
 	var kept []string
