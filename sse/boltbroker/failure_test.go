@@ -246,6 +246,7 @@ func TestHealthIsReportedOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		synctest.Wait() // it says so after Health does
 		if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), errDisk.Error()) || !strings.Contains(log.String(), b.path) {
 			t.Errorf("%d errors are logged: %s", n, &log)
 		}
