@@ -3,6 +3,7 @@
 //
 //   - sse, the app that holds the hubs (app.go),
 //   - http.handlers.sse, the endpoint that browsers subscribe to (subscribe.go),
+//     with who they are (client.go) and their tokens (jwt.go),
 //   - http.handlers.sse_api, the endpoint that backends publish to (api.go),
 //   - admin.api.sse, the same under Caddy's admin API (admin.go),
 //   - sse.brokers.memory, the broker that hubs have by default (broker.go),

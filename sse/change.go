@@ -45,7 +45,9 @@ type Change struct {
 	// asked: the change is not made if the connection has been kicked since.
 	Session uint64
 	// Start is where in the record the channels begin that are added. The
-	// zero value is the next event.
+	// zero value is the next event. What is replayed has its own ids, which lie
+	// behind those before; each is followed by an id alone that [ParseStart]
+	// reads, so that a client that comes back with it gets the rest.
 	Start Start
 	// MaxChannels bounds what the connection has afterwards. Zero is no bound.
 	MaxChannels int

@@ -31,13 +31,25 @@
 // record. Every subscriber sees the events of its channels in that order, over
 // all of its channels together, so that the id of the last event received
 // resumes them all. If one Publish returned before another was called, its
-// events come first.
+// events come first. What is replayed of channels that are added to an open
+// stream is the exception, see [Change].
+//
+// # Connections
+//
+// A stream may have an identity, and a user. What it gets can be changed while
+// it is open, by its client ([Hub.Change]) and by those who run the hub
+// ([Hub.Assign], [Hub.Kick]). A change is made at a position, as everything is:
+// what the subscriber gets beside it comes without a gap. What is taken away is
+// not sent any more from the moment that the call has returned, whenever it was
+// published. A connection outlives its stream for a while, so that a client that
+// comes back by itself gets what it had.
 //
 // # Concurrency
 //
 // All exported functions and methods may be called concurrently unless their
 // documentation says otherwise. No lock is held while a stream is written to,
-// and no lock of the hub is held while a caller's code runs.
+// and no lock of the hub is held while a caller's code runs, but for
+// [SubscribeOptions] May.
 //
 // # Slow subscribers
 //
