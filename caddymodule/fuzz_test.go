@@ -223,6 +223,8 @@ func FuzzCaddyfile(f *testing.F) {
 		"sse {\n\tallow *\n\tlimits {\n\t\tchannels 1\n\t}\n}",
 		"sse /a* {\n\tchannel a-{http.auth.user.id}-*\n\tkeepalive off\n\toverload 503\n}",
 		"sse_api /sse* {\n\ttoken {env.X} b\n\tmax_body 1KiB\n}",
+		"sse {\n\tuser {header.X}\n\tjwt {\n\t\tkey x\n\t\talg HS256\n\t\tleeway off\n\t\tfrom query t\n\t}\n\torigins https://*.example.com *\n\tsession off\n\tlimits {\n\t\tper_ip 1\n\t}\n}",
+		"sse_api {\n\tjwt {\n\t\tjwks https://example.com\n\t\tclaim a.b\n\t}\n\trate 0.5 10\n}",
 		"sse_api @m {\n\tunauthenticated {\n\t}\n}",
 		"sse stocks {\n\tbroker memory {\n\t}\n\thistory 1 1s\n\tdrain off\n}",
 		"sse {\n\tbroker memory\n\tmemory 1MiB\n}\nsse {\n}",
