@@ -45,7 +45,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	if err != nil {
 		return err
 	}
-	ask.Session = session
+	ask.Session, ask.Asked = session, asked(r)
 	if err := s.check(c, ask.Subscribe); err != nil {
 		return err
 	}
@@ -180,6 +180,8 @@ func changeProblem(err error) *problem {
 		return problemf(http.StatusBadRequest, "%s", err).in("channel")
 	case errors.Is(err, sse.ErrWithdrawn):
 		return problemf(http.StatusForbidden, "%s", err).in("channel")
+	case errors.Is(err, sse.ErrOvertaken):
+		return problemf(http.StatusTooManyRequests, "something was withdrawn while the request was on its way, so that it has to be looked at anew; try again in a second").with("Retry-After", "1")
 	case errors.Is(err, sse.ErrChanging):
 		return problemf(http.StatusTooManyRequests, "the stream has not come to its last changes yet; try again in a second").with("Retry-After", "1")
 	}

@@ -71,10 +71,10 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) error {
 			in("Origin").because(refusedOrigin)
 	case o.named(sent[0]):
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
-	case slices.Contains(o, anyOrigin) && r.Header.Get("Cookie") != "":
+	case slices.Contains(o, anyOrigin) && hasCredentials(r):
 		// Or every site could act for its visitors here, even if it is not told what
 		// comes of it.
-		return problemf(http.StatusForbidden, "pages of the origin %.128q may use this route without cookies; to send them, their origin must be named by the option `origins`", sent[0]).
+		return problemf(http.StatusForbidden, "pages of the origin %.128q may use this route without cookies or passwords; to send them, their origin must be named by the option `origins`", sent[0]).
 			in("Cookie").because(refusedOrigin)
 	case slices.Contains(o, anyOrigin):
 	default:
@@ -84,6 +84,13 @@ func (o origins) admit(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Access-Control-Allow-Origin", sent[0])
 	w.Header().Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 	return nil
+}
+
+// hasCredentials reports whether a browser has added to a request what it knows of
+// its user. A bearer's token is the page's own.
+func hasCredentials(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return r.Header.Get("Cookie") != "" || (scheme != "" && !strings.EqualFold(scheme, "Bearer"))
 }
 
 // sameSite reports whether a request comes from no page, or from one of the same

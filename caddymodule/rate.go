@@ -110,14 +110,13 @@ func (q *requests) spend(events int) error {
 	if burst := q.bucket.Burst(); events > burst {
 		return problemf(http.StatusRequestEntityTooLarge, "%d events at once are more than this endpoint's rate allows, which is %d: send fewer in one request", events, burst)
 	}
+	// To reserve and cancel would not give back all, where others do the same.
 	now := time.Now()
-	reserved := q.bucket.ReserveN(now, events)
-	wait := reserved.DelayFrom(now)
-	if wait == 0 {
+	if q.bucket.AllowN(now, events) {
 		return nil
 	}
-	reserved.CancelAt(now)
-	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
+	wait := (float64(events) - q.bucket.TokensAt(now)) / float64(q.bucket.Limit())
+	seconds := strconv.Itoa(int(max(1, math.Ceil(wait))))
 	return problemf(http.StatusTooManyRequests, "more than %v events a second are published; nothing of this was: try again in %s s", float64(q.bucket.Limit()), seconds).
 		with("Retry-After", seconds)
 }

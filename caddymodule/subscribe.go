@@ -319,6 +319,10 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 		return nil
 	case errors.Is(err, sse.ErrChannel): // the connection was forgotten a moment ago
 		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
+	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
+		s.hub.refused.add(refusedUnavailable)
+		_ = sse.Refuse(w) // the client may be gone already
+		return nil
 	case errors.Is(err, sse.ErrConnection):
 		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	case err != nil:

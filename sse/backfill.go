@@ -246,9 +246,15 @@ func (h *Hub) mayHold(items []string, seq uint64) bool {
 // backfills that its session remembers.
 func (h *Hub) beginAgain(ctx context.Context, s *Subscriber, start Start) error {
 	sess := s.session
+	if n := start.fill.number; n > 0 && (n <= sess.base || n > sess.number) { // of a session that is forgotten
+		if start.fill.through < start.after.Seq {
+			start = Unknown()
+		}
+		start.fill = fillCursor{}
+	}
 	left, sure := h.unconfirmed(sess, start)
-	if !sure || (start.fill.number > sess.number && start.fill.through < start.after.Seq) {
-		start = Unknown() // where it was in the middle of is in doubt, or forgotten
+	if !sure {
+		start = Unknown()
 	}
 	if err := h.begin(ctx, s, start); err != nil && (!errors.Is(err, ErrEnded) || len(left) == 0) {
 		return err

@@ -40,8 +40,11 @@ func (h *Hub) raise(sel Selection) {
 
 // overtaken reports whether a session is kept out that was asked for at a time.
 func (h *Hub) overtaken(sess *session, asked time.Time) bool {
-	if asked.IsZero() {
+	switch {
+	case asked.IsZero():
 		return false
+	case time.Since(asked) > barrierLife: // of which nothing is known any more
+		return true
 	}
 	return slices.ContainsFunc(h.barriers, func(b barrier) bool {
 		return !asked.After(b.at) && b.sel.matches(sess)

@@ -44,6 +44,8 @@ type Change struct {
 	// Session is what [Hub.Knows] has returned of the connection, if that was
 	// asked: the change is not made if the connection has been kicked since.
 	Session uint64
+	// Asked is that of [SubscribeOptions].
+	Asked time.Time
 	// Start is where in the record the channels begin that are added. The
 	// zero value is the next event. What is replayed has its own ids, which lie
 	// behind those before; each is followed by an id alone that [ParseStart]
@@ -78,7 +80,7 @@ func (c Change) own() Change {
 // If the client is gone for the moment, its next stream gets what was changed.
 //
 // Errors: [ErrNoConnection], also if it is another user's; one that matches
-// [ErrChannel], [ErrChange], [ErrWithdrawn]; [ErrChanging]; one of the broker if
+// [ErrChannel], [ErrChange], [ErrWithdrawn]; [ErrChanging]; [ErrOvertaken]; one of the broker if
 // it has to be asked for what was missed, and cannot answer; the context's. The
 // connection is then as it was.
 func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]string, error) {
@@ -89,7 +91,11 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) {
 			return roster{}, ErrNoConnection
 		}
-		return sess.changedByClient(c)
+		next, err := sess.changedByClient(c)
+		if err == nil && h.overtaken(&session{connection: sess.connection, user: sess.user, roster: next}, c.Asked) {
+			err = ErrOvertaken
+		}
+		return next, err
 	})
 }
 
@@ -98,6 +104,15 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 // what it takes away the client cannot ask for again for as long as its connection
 // is known. What it adds is not subject to [SubscribeOptions.May].
 func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string, error) {
+	if len(c.Unsubscribe) > 0 {
+		h.mu.Lock()
+		h.raise(Selection{Connection: connection})
+		h.mu.Unlock()
+	}
+	return h.assign(ctx, connection, c)
+}
+
+func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string, error) {
 	if n := len(c.Subscribe) + len(c.Unsubscribe); n > maxRoster {
 		return nil, fmt.Errorf("%w: it names %d channels, and %d at most are possible", ErrChange, n, maxRoster)
 	}
@@ -171,7 +186,8 @@ func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
 	if slices.Equal(named, next.named) {
 		return
 	}
-	sess.number++
+	h.changes++
+	sess.number = h.changes
 	ch := &change{number: sess.number, named: next.named, cover: cover(next.named), at: h.head.Load()}
 	sess.narrowFills(ch.cover)
 	s := sess.stream

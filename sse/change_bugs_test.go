@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -293,4 +294,99 @@ func TestConnectionIsTakenWhileItsClientIsGone(t *testing.T) {
 	}
 	o.User = "alice"
 	subscribeWith(t, h, o).Leave()
+}
+
+// An id of the backfill of a session that is forgotten, whose reset was lost with
+// the stream, was taken for one of the new session's changes.
+func TestStaleFillNumberMid(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	publish(t, h, "c1", "c")
+	publish(t, h, "c2", "c")
+	publish(t, h, "c3", "c")
+	publish(t, h, "b4", "b")
+	s := connect(t, h, sse.Latest(), "b")
+	changed(t, h, "c", sse.Change{Subscribe: []string{"c"}, Start: sse.Earliest()})
+	drain(s)
+	h.Kick(sse.Selection{Connection: "c"}) // or it is forgotten, or Caddy restarts
+	s.Leave()
+	// The client has got c1 of the backfill: 4-1-1. The next stream breaks before anything arrives.
+	s = reconnect(t, h, "4-1-1", "b", "c")
+	drain(s)
+	changed(t, h, "c", sse.Change{Subscribe: []string{"d"}})
+	s.Leave()
+	s = reconnect(t, h, "4-1-1", "b", "c")
+	got := strings.Join(wire(t, append(s.OpenFrame(), drain(s)...)), " ")
+	if !strings.Contains(got, `"reset"`) && !strings.Contains(got, "=c2") {
+		t.Errorf("c2 and c3 are missing: %s", got)
+	}
+	s.Leave()
+}
+
+// An id of a session that is forgotten confirmed a backfill of the new one.
+func TestStaleFillNumberConfirms(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	publish(t, h, "c1", "c")
+	publish(t, h, "b2", "b")
+	s := reconnect(t, h, "2-3-2", "b") // of a session that is forgotten
+	changed(t, h, "c", sse.Change{Subscribe: []string{"c"}, Start: sse.Earliest()})
+	s.Leave() // nothing arrived
+	s = reconnect(t, h, "2-3-2", "b")
+	got := strings.Join(wire(t, append(s.OpenFrame(), drain(s)...)), " ")
+	if !strings.Contains(got, `"reset"`) && !strings.Contains(got, "=c1") {
+		t.Errorf("c1 is missing: %s", got)
+	}
+	s.Leave()
+}
+
+// A stream that had been allowed before something was taken away from its connection
+// by [Hub.Assign], and came to the hub after it, got that.
+func TestAssignOne(t *testing.T) {
+	for _, keep := range []time.Duration{0, time.Minute} {
+		h := newHub(t, sse.Options{})
+		o := sse.SubscribeOptions{Connection: "c", Session: keep, Channels: []string{"team", "x"}}
+		s := subscribeWith(t, h, o)
+		asked := time.Now()
+		if _, err := h.Assign(t.Context(), "c", sse.Change{Unsubscribe: []string{"team"}}); err != nil {
+			t.Fatal(err)
+		}
+		s.Leave()
+		o.Asked = asked
+		if keep > 0 {
+			o.User = "bob"
+		}
+		s, err := h.Subscribe(t.Context(), o)
+		if err != nil {
+			continue
+		}
+		publish(t, h, "secret", "team")
+		if got := strings.Join(wire(t, drain(s)), " "); strings.Contains(got, "secret") {
+			t.Errorf("keep %v: delivered after the withdrawal, to one who asked before: %s", keep, got)
+		}
+		s.Leave()
+	}
+}
+
+// A client that was allowed a channel when its request came, and was not there to be
+// chosen when that was taken away from all who had it, got it by a change.
+func TestChangeIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, sse.Options{})
+		s := connect(t, h, sse.Latest(), "x")
+		asked := time.Now()
+		time.Sleep(time.Millisecond)
+		if n, err := h.AssignAll(t.Context(), sse.Selection{Channel: "team"}, sse.Change{Unsubscribe: []string{"team"}}); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"team"}, Asked: asked}); !errors.Is(err, sse.ErrOvertaken) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"else"}, Asked: asked}); err != nil {
+			t.Errorf("another channel: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+		if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"team"}, Asked: time.Now()}); err != nil {
+			t.Errorf("asked afterwards: %v", err)
+		}
+		s.Leave()
+	})
 }

@@ -122,7 +122,7 @@ func (h *Hub) AssignAll(ctx context.Context, sel Selection, c Change) (changed i
 	}
 	h.mu.Unlock()
 	for _, connection := range connections {
-		switch _, failed := h.Assign(ctx, connection, c); {
+		switch _, failed := h.assign(ctx, connection, c); {
 		case failed == nil:
 			changed++
 		case err == nil && !errors.Is(failed, ErrNoConnection):

@@ -112,3 +112,5 @@ func StartID(s Start) string {
 	}
 	return string(appendFillID(nil, s.after, s.fill))
 }
+
+func init() { firstChange = func() uint64 { return 0 } }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,7 @@ type Hub struct {
 	parked      list.List           // those that were not changed
 	awaySize    int                 // of both, in bytes
 	serial      uint64              // of the last session
+	changes     uint64              // number of the last change
 	barriers    []barrier           // the oldest first
 	draining    bool
 	tailError   error // why the record cannot be followed now
@@ -111,6 +113,7 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 		options:     options.withDefaults(),
 		subscribers: make(map[*Subscriber]struct{}),
 		sessions:    make(map[string]*session),
+		changes:     firstChange(),
 		reads:       make(chan struct{}, maxReads),
 	}
 	h.startAt(state.warmStart().Seq, state.Ended)
@@ -119,6 +122,10 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 	h.running.Go(h.sweep)
 	return h, nil
 }
+
+// firstChange returns where the numbers of changes begin. Clients may still have one
+// from before a restart, which must not be taken for one of now.
+var firstChange = func() uint64 { return rand.Uint64N(1 << 32) }
 
 // SetOptions changes the settings of a live hub. Events that the new settings
 // do not keep are no longer replayed; their memory is freed within a minute.

@@ -32,6 +32,7 @@ type session struct {
 	starting bool // the stream is about to begin, and cannot be changed yet
 	changed  bool
 	fills    []fill // which the client is not known to have received
+	base     uint64 // Hub.changes when the first of the connection's sessions began
 	number   uint64 // of the last change of what it gets
 	version  uint64 // counts all changes
 	serial   uint64 // the same for all sessions of a connection that follow one another
@@ -55,6 +56,7 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	}
 	h.serial++
 	sess := &session{
+		base: h.changes, number: h.changes,
 		connection: strings.Clone(o.Connection), user: strings.Clone(o.User), address: strings.Clone(o.Address), serial: h.serial,
 		opened: time.Now(), keep: o.Session, stream: s, starting: true,
 	}
@@ -101,7 +103,8 @@ func (sess *session) goOnFrom(before *session, may func(string) bool) {
 	sess.add(kept)
 	sess.given, sess.withdrawn = before.given, before.withdrawn
 	sess.changed = true
-	sess.fills, sess.number, sess.version = slices.Clone(before.fills), before.number, before.version
+	sess.fills, sess.version = slices.Clone(before.fills), before.version
+	sess.base, sess.number = before.base, before.number
 }
 
 // replace ends what is left of a session that is replaced.
