@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -96,4 +97,21 @@ func Expand(source, value string, limit int) ([]string, error) {
 	repl.Map(func(string) (any, bool) { return value, true })
 	names, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
 	return names, nil
+}
+
+// SpendTooMuch takes one event out of a bucket of so many, has goroutines ask for
+// more than is left again and again, and returns how many are left then.
+func SpendTooMuch(burst, goroutines, times int) (left float64) {
+	q := requests{bucket: newBuckets(Rate{Events: 0.001, Burst: burst}).of("")}
+	_ = q.spend(1) // it is there
+	var asking sync.WaitGroup
+	for range goroutines {
+		asking.Go(func() {
+			for range times {
+				_ = q.spend(burst) // it is refused
+			}
+		})
+	}
+	asking.Wait()
+	return q.bucket.Tokens()
 }
