@@ -262,7 +262,9 @@ func (h *Hub) beginAgain(ctx context.Context, s *Subscriber, start Start) error 
 	if s.opening.resume == ResumeReset && s.isWhole(s.opening.resets) {
 		// The backfills are given up too, when it is known that the client was
 		// told: by the id that says so.
-		s.filled = fillCursor{sess.number, s.position}
+		if len(sess.fills) > 0 {
+			s.filled = fillCursor{sess.number, s.position}
+		}
 		return nil
 	}
 	sess.fills = left

@@ -390,3 +390,20 @@ func TestChangeIsOvertaken(t *testing.T) {
 		s.Leave()
 	})
 }
+
+// A stream that had nothing to fill in, and was reset, began with the id of a place
+// in a backfill, since the numbers of changes do not begin with zero.
+func TestResetWithoutABackfill(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	other := subscribeWith(t, h, sse.SubscribeOptions{Connection: "other", Channels: []string{"a"}})
+	if _, err := h.Change(t.Context(), "other", "", sse.Change{Subscribe: []string{"b"}}); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, h, "1", "a")
+	s := connect(t, h, sse.Unknown(), "a")
+	if got := wire(t, s.OpenFrame())[0]; !strings.HasPrefix(got, "hub:open@1 ") {
+		t.Errorf("got %s", got)
+	}
+	s.Leave()
+	other.Leave()
+}

@@ -113,4 +113,5 @@ func StartID(s Start) string {
 	return string(appendFillID(nil, s.after, s.fill))
 }
 
+// Numbers of changes that tests can tell beforehand.
 func init() { firstChange = func() uint64 { return 0 } }
