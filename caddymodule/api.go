@@ -60,7 +60,8 @@ type API struct {
 	Unauthenticated bool `json:"unauthenticated,omitempty"`
 
 	// Channels and prefix patterns that may be published to, ended and looked
-	// into. Who sees and ends connections must be allowed `*`. Default: all.
+	// into. Who sees, changes and ends connections must be allowed `*`.
+	// Default: all.
 	Allow []string `json:"allow,omitempty"`
 
 	// How many events each publisher may publish: each token, and each user
@@ -289,8 +290,6 @@ func (a *API) readJWT(r *http.Request, q *requests) (publisher string, err error
 	}
 	token, err := a.JWT.read(r)
 	switch {
-	case errors.Is(err, errNoKeys):
-		return "", problemf(http.StatusServiceUnavailable, "%s", err).with("Retry-After", retryAfter)
 	case err != nil:
 		return "", err
 	case token == nil:
@@ -307,8 +306,7 @@ func (a *API) readJWT(r *http.Request, q *requests) (publisher string, err error
 }
 
 func needToken() *problem {
-	return problemf(http.StatusUnauthorized, "a token is needed: send the header Authorization: Bearer <token>").
-		with("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", realm))
+	return unauthorized("a token is needed: send the header Authorization: Bearer <token>")
 }
 
 // findToken returns the digest of the request's token if it is one of the

@@ -106,8 +106,13 @@ func (s *Subscribe) notAllowed(c *client, name string) error {
 	case c.token:
 		return insufficientScope(name, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does")
 	}
-	return problemf(http.StatusUnauthorized, "channel %q is not among those that this route allows to everybody: a token is needed that names it", name).
-		in("channel").with("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", realm))
+	return unauthorized("channel %q is not among those that this route allows to everybody: a token is needed that names it", name).in("channel")
+}
+
+// unauthorized is the problem of a request without a token (RFC 6750, section 3.1:
+// without an error code).
+func unauthorized(format string, args ...any) *problem {
+	return problemf(http.StatusUnauthorized, format, args...).with("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", realm))
 }
 
 // insufficientScope is the problem of a token that does not name a channel (RFC

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -24,11 +25,11 @@ func (q *requests) connections(w http.ResponseWriter, r *http.Request, rest stri
 	if !q.grants.covers("*") {
 		return problemf(http.StatusForbidden, "who sees, changes and ends connections must be allowed all channels (*), and here it is fewer")
 	}
-	id, action, isAction := cutLast(rest)
+	id, isChannels := strings.CutSuffix(rest, "/channels")
 	switch {
 	case named && rest == "channels":
 		return q.only(r, http.MethodPost, func() error { return q.assignAll(w, r) })
-	case named && isAction && action == "channels":
+	case named && isChannels:
 		return q.only(r, http.MethodPost, func() error { return q.assign(w, r, id) })
 	case named && r.Method == http.MethodDelete:
 		return q.kick(w, r, rest)

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Origins are those of the pages, besides the site's own, that may use a route.
+// origins are those of the pages, besides the site's own, that may use a route.
 // Each is as a browser sends it (RFC 6454, section 6.2): a scheme and a host,
 // and a port unless it is the scheme's own; or has `*.` for any subdomain; or is
-// `*`, any site, whose pages are not sent what needs cookies.
+// `*`, any site, whose pages may not send cookies.
 type origins []string
 
 const anyOrigin = "*"

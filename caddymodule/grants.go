@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -39,13 +38,4 @@ func (g *grants) current() error {
 		return nil
 	}
 	return invalidToken("the token has expired since the request began: begin another with a new one")
-}
-
-// cutLast cuts at the last slash.
-func cutLast(path string) (before, after string, found bool) {
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 {
-		return path, "", false
-	}
-	return path[:i], path[i+1:], true
 }

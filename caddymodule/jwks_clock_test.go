@@ -63,7 +63,8 @@ func (s *fakeSource) count() int {
 	return s.fetches
 }
 
-// underClock runs a test of a set under a fake clock. It returns what was logged.
+// underClock runs a test of a set under the fake clock of synctest, on which to sleep
+// takes no time. It returns what was logged.
 func underClock(t *testing.T, source *fakeSource, test func(t *testing.T, s caddymodule.KeySet)) []string {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)

@@ -206,8 +206,8 @@ func malformedRequest(format string, args ...any) *problem {
 }
 
 func challenge(p *problem, code string) *problem {
-	return p.with("WWW-Authenticate", fmt.Sprintf(`Bearer realm="sse", error="%s", error_description="%s"`,
-		code, strings.Map(inDescription, p.Detail)))
+	return p.with("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s", error="%s", error_description="%s"`,
+		realm, code, strings.Map(inDescription, p.Detail)))
 }
 
 // inDescription replaces what may not be in an error_description (RFC 6750

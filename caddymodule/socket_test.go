@@ -17,9 +17,6 @@ import (
 // TestUnixSocket promises that the API can be a Unix socket, to which only those
 // may publish who may write to the file, without a token.
 func TestUnixSocket(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such permissions")
-	}
 	dir, err := os.MkdirTemp("", "sse") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +29,8 @@ func TestUnixSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if mode := info.Mode(); mode.Type() != fs.ModeSocket || mode.Perm() != 0o220 {
+	// Windows has neither the type nor such permissions.
+	if mode := info.Mode(); runtime.GOOS != "windows" && (mode.Type() != fs.ModeSocket || mode.Perm() != 0o220) {
 		t.Errorf("the socket is %s", mode)
 	}
 	s, _ := l.open("?channel=news")

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrConnection is returned to those who want a stream of a connection that is
-// open, and another user's.
+// another user's, be it open or remembered.
 var ErrConnection = errors.New("sse: the connection is another user's")
 
 // maxAway is how many sessions of clients that are gone a hub keeps, of those that
