@@ -348,7 +348,7 @@ func TestReplayHasBackpressure(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.Stream(t.Context(), w, sse.StreamOptions{Keepalive: -1})
+			s.Stream(t.Context(), w, sse.NewTuning(sse.StreamOptions{Keepalive: -1}))
 		}()
 		for want := range 5 {
 			synctest.Wait()

@@ -503,7 +503,7 @@ func TestExpires(t *testing.T) {
 		}
 		w := &recorder{}
 		start := time.Now()
-		end := s.Stream(context.Background(), w, sse.StreamOptions{Keepalive: -1})
+		end := s.Stream(context.Background(), w, sse.NewTuning(sse.StreamOptions{Keepalive: -1}))
 		if end.Reason != sse.CloseExpired || time.Since(start) != time.Minute {
 			t.Errorf("the stream ended with %q after %s", end.Reason, time.Since(start))
 		}

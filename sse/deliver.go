@@ -3,6 +3,7 @@ package sse
 import (
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,43 @@ func (s *Subscriber) attach(w waker) {
 	if closing != "" && w != nil {
 		w.interrupt()
 	}
+}
+
+// StreamOptions are the settings of one stream.
+type StreamOptions struct {
+	// Keepalive is the longest silence. Up to a quarter of it is taken off
+	// at random, so that streams do not fall into step. Zero is 15 seconds,
+	// negative is no keepalives.
+	Keepalive time.Duration
+	// MaxAge ends the stream when it is that old, less up to a tenth at
+	// random; its client comes back at once. Zero or negative is no limit.
+	MaxAge time.Duration
+}
+
+// DefaultKeepalive is the longest silence unless it is configured.
+const DefaultKeepalive = 15 * time.Second
+
+// A Tuning is the settings of streams that can be changed while they are open.
+// It may be shared by many streams, and used concurrently. The zero value has the
+// defaults.
+type Tuning struct{ options atomic.Pointer[StreamOptions] }
+
+// NewTuning returns one with those settings.
+func NewTuning(options StreamOptions) *Tuning {
+	t := new(Tuning)
+	t.Set(options)
+	return t
+}
+
+// Set changes the settings of all streams that have the tuning.
+func (t *Tuning) Set(options StreamOptions) { t.options.Store(&options) }
+
+// Load returns the settings.
+func (t *Tuning) Load() StreamOptions {
+	if options := t.options.Load(); options != nil {
+		return *options
+	}
+	return StreamOptions{}
 }
 
 // SetHeader sets the header of an answer that is an event stream: the media

@@ -9,20 +9,6 @@ import (
 	"time"
 )
 
-// StreamOptions are the settings of one stream.
-type StreamOptions struct {
-	// Keepalive is the longest silence. Up to a quarter of it is taken off
-	// at random, so that streams do not fall into step. Zero is 15 seconds,
-	// negative is no keepalives.
-	Keepalive time.Duration
-	// MaxAge ends the stream when it is that old, less up to a tenth at
-	// random; its client comes back at once. Zero or negative is no limit.
-	MaxAge time.Duration
-}
-
-// DefaultKeepalive is the longest silence unless it is configured.
-const DefaultKeepalive = 15 * time.Second
-
 // An End tells how a stream ended.
 type End struct {
 	// Reason is [CloseClient] unless the hub ended the stream.
@@ -50,7 +36,7 @@ const (
 // It writes the status and the header of an event stream itself. The writer
 // must support flushing by way of [http.ResponseController], or the stream ends
 // at once with an error that matches [http.ErrNotSupported].
-func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, options StreamOptions) End {
+func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, tuning *Tuning) End {
 	defer s.Leave()
 	st := &stream{
 		subscriber: s,
@@ -60,7 +46,7 @@ func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, options 
 	}
 	s.attach(st)
 	defer st.detach()
-	end := st.run(ctx, options)
+	end := st.run(ctx, tuning)
 	s.hub.stats.closed.add(closeReasons, end.Reason)
 	return end
 }
@@ -79,7 +65,8 @@ type stream struct {
 	detached   bool
 }
 
-func (st *stream) run(ctx context.Context, options StreamOptions) End {
+func (st *stream) run(ctx context.Context, tuning *Tuning) End {
+	options := tuning.Load()
 	SetHeader(st.w.Header())
 	st.w.WriteHeader(http.StatusOK)
 	// Whatever ends the stream does so by way of Close, so that it is found
@@ -98,7 +85,7 @@ func (st *stream) run(ctx context.Context, options StreamOptions) End {
 		select {
 		case <-st.woken:
 		case <-keepalive.C:
-			period := keepaliveAfter(options.Keepalive)
+			period := keepaliveAfter(tuning.Load().Keepalive)
 			silence := time.Since(st.written)
 			if silence >= period {
 				st.write(s.keepaliveFrame(), 0)

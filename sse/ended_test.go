@@ -27,7 +27,7 @@ func watch(t *testing.T, h *sse.Hub, start sse.Start, channels ...string) (*reco
 	s := subscribe(t, h, start, channels...)
 	w := &recorder{}
 	ended := make(chan sse.End, 1)
-	go func() { ended <- s.Stream(t.Context(), w, sse.StreamOptions{Keepalive: -1}) }()
+	go func() { ended <- s.Stream(t.Context(), w, sse.NewTuning(sse.StreamOptions{Keepalive: -1})) }()
 	return w, ended
 }
 
@@ -242,7 +242,7 @@ func TestJoinEnded(t *testing.T) {
 					continue
 				}
 				w := &recorder{}
-				if e := s.Stream(t.Context(), w, sse.StreamOptions{}); e.Reason != sse.CloseEnded {
+				if e := s.Stream(t.Context(), w, sse.NewTuning(sse.StreamOptions{})); e.Reason != sse.CloseEnded {
 					t.Errorf("%s: the stream ends with %q", tc.name, e.Reason)
 				}
 				checkWords(t, tc.name, withoutCursors(summary(t, w.bytes())[1:]), tc.want)

@@ -222,7 +222,7 @@ func (c *modelClient) connect(ctx context.Context) {
 	if c.id%2 == 0 {
 		keepalive = time.Duration(1+c.rand.IntN(300)) * time.Microsecond // their ids move the client's
 	}
-	end := s.Stream(streamCtx, &recorder{onWrite: c.write, onFlush: c.flush}, sse.StreamOptions{Keepalive: keepalive})
+	end := s.Stream(streamCtx, &recorder{onWrite: c.write, onFlush: c.flush}, sse.NewTuning(sse.StreamOptions{Keepalive: keepalive}))
 	if end.Reason != sse.CloseClient || (end.Err != nil && !errors.Is(end.Err, errGone)) {
 		c.t.Errorf("client %d: the stream ends with %+v", c.id, end)
 	}

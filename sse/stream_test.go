@@ -32,7 +32,7 @@ func startStream(t testing.TB, s *sse.Subscriber, w *recorder, options sse.Strea
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &live{recorder: w, sub: s, done: make(chan struct{}), stop: cancel}
 	go func() {
-		l.end = s.Stream(ctx, w, options)
+		l.end = s.Stream(ctx, w, sse.NewTuning(options))
 		close(l.done)
 	}()
 	t.Cleanup(func() { cancel(); <-l.done })
@@ -430,7 +430,7 @@ func TestStreamInterrupted(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				done := make(chan sse.End, 1)
-				go func() { done <- s.Stream(ctx, wrapper{wrapper{w}}, options) }()
+				go func() { done <- s.Stream(ctx, wrapper{wrapper{w}}, sse.NewTuning(options)) }()
 				synctest.Wait()
 				if tc.when != "before" && tc.when != "idle" {
 					publish(t, h, strings.Repeat("x", 1000), "a")
@@ -541,7 +541,7 @@ func (w deaf) Write(p []byte) (int, error) { return len(p), nil }
 // once, not discovered by a client that waits.
 func TestStreamNoFlush(t *testing.T) {
 	h := newHub(t, sse.Options{})
-	end := subscribe(t, h, sse.Latest(), "a").Stream(t.Context(), deaf{make(http.Header)}, quiet)
+	end := subscribe(t, h, sse.Latest(), "a").Stream(t.Context(), deaf{make(http.Header)}, sse.NewTuning(quiet))
 	if !errors.Is(end.Err, http.ErrNotSupported) {
 		t.Errorf("the end is %+v", end)
 	}
