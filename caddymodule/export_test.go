@@ -26,11 +26,10 @@ func ProblemStatus(err error) int {
 
 // RemovedTurnsAway reports whether a route that is gone turns a stream away.
 func RemovedTurnsAway() bool {
-	made, _ := newRoute() // it never fails, nor does the next
-	r := made.(*route)
+	r := newRoute("")
 	begun := new(seat)
 	r.enter(begun, &Limits{})
-	_ = r.Destruct()
+	_ = r.Destruct() // it never fails
 	full, _ := r.enter(new(seat), &Limits{})
 	return full == refusedUnavailable && !r.begin(begun, new(sse.Subscriber))
 }

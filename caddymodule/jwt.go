@@ -14,7 +14,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/zap"
 )
@@ -218,7 +217,7 @@ func (j *JWT) provision(ctx caddy.Context) error {
 		return err
 	}
 	j.log = ctx.Slogger()
-	j.access = ctx.Logger(new(caddyhttp.App)).Named("log.access")
+	j.access = accessLogger(ctx)
 	algorithms, err := parseAlgorithms(j.Algorithms)
 	if err != nil {
 		return err

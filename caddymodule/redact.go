@@ -48,7 +48,8 @@ func (j *JWT) conceal(w http.ResponseWriter, r *http.Request, serve func(http.Re
 		return serve(w, r)
 	}
 	ctx := context.WithValue(r.Context(), takenKey{}, taken)
-	line := j.accessLine(ctx, w, r, cleaner)
+	line := newAccessLine(ctx, j.access, w, r)
+	line.clean(cleaner)
 	defer line.write()
 	ctx = context.WithValue(ctx, accessLineKey{}, line)
 	if err := serve(w, cleaner.strip(r.WithContext(ctx), rest)); err != nil {

@@ -34,15 +34,21 @@ type accessLine struct {
 	start     time.Time
 	body      *countedBody
 	extra     []zap.Field
+	left      bool // it is written when a stream has ended, as a streamLine
 }
 
 // accessLineKey is the key of an *accessLine in a request's context.
 type accessLineKey struct{}
 
-// accessLine has Caddy leave out its line for a request, and returns the one to
+// accessLogger returns what Caddy writes the access log by.
+func accessLogger(ctx caddy.Context) *zap.Logger {
+	return ctx.Logger(new(caddyhttp.App)).Named("log.access")
+}
+
+// newAccessLine has Caddy leave out its line for a request, and returns the one to
 // write instead, nil if there would have been none. It counts what is read of
 // the body from now on.
-func (j *JWT) accessLine(ctx context.Context, w http.ResponseWriter, r *http.Request, cleaner parameterCleaner) *accessLine {
+func newAccessLine(ctx context.Context, log *zap.Logger, w http.ResponseWriter, r *http.Request) *accessLine {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	recorders := recordersOf(w)
 	skip, _ := caddyhttp.GetVar(ctx, caddyhttp.LogSkipVar).(bool)
@@ -50,7 +56,7 @@ func (j *JWT) accessLine(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return nil
 	}
 	caddyhttp.SetVar(ctx, caddyhttp.LogSkipVar, true)
-	line := &accessLine{ctx: ctx, log: j.access, server: server, recorders: recorders, start: time.Now()}
+	line := &accessLine{ctx: ctx, log: log, server: server, recorders: recorders, start: time.Now()}
 	if start, ok := caddyhttp.GetVar(ctx, "start_time").(time.Time); ok {
 		line.start = start // of the whole request
 	}
@@ -60,15 +66,22 @@ func (j *JWT) accessLine(ctx context.Context, w http.ResponseWriter, r *http.Req
 		line.request.RequestURI = original.RequestURI
 		line.request.RemoteAddr = original.RemoteAddr
 	}
-	line.request.RequestURI = cleaner.inURI(line.request.RequestURI)
-	for i, referer := range line.request.Header["Referer"] {
-		line.request.Header["Referer"][i] = cleaner.inURI(referer)
-	}
 	if r.Body != nil && r.Body != http.NoBody {
 		line.body = &countedBody{ReadCloser: r.Body}
 		r.Body = line.body
 	}
 	return line
+}
+
+// clean takes a parameter's value out of the line. On nil it does nothing.
+func (l *accessLine) clean(cleaner parameterCleaner) {
+	if l == nil {
+		return
+	}
+	l.request.RequestURI = cleaner.inURI(l.request.RequestURI)
+	for i, referer := range l.request.Header["Referer"] {
+		l.request.Header["Referer"][i] = cleaner.inURI(referer)
+	}
 }
 
 // recordersOf returns the recorders around a response. The last is that which
@@ -125,21 +138,26 @@ func withoutPort(host string) string {
 
 // write writes the line. On nil it does nothing.
 func (l *accessLine) write() {
-	if l == nil {
+	if l == nil || l.left {
 		return
 	}
+	writeTo(l.log, l.loggers(), l.level(), l.fields)
+}
+
+// writeTo writes a line to those of the loggers that want it.
+func writeTo(log *zap.Logger, names []string, level zapcore.Level, all func() []zap.Field) {
 	var fields []zap.Field
-	for _, name := range l.loggers() {
-		logger := l.log
+	for _, name := range names {
+		logger := log
 		if name != "" {
 			logger = logger.Named(name)
 		}
-		entry := logger.Check(l.level(), "handled request")
+		entry := logger.Check(level, "handled request")
 		if entry == nil {
 			continue
 		}
 		if fields == nil {
-			fields = l.fields()
+			fields = all()
 		}
 		entry.Write(fields...)
 	}
@@ -186,10 +204,7 @@ func (l *accessLine) level() zapcore.Level {
 }
 
 func (l *accessLine) fields() []zap.Field {
-	user, read := "", 0
-	if repl, ok := l.ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		user, _ = repl.GetString("http.auth.user.id")
-	}
+	read := 0
 	if l.body != nil {
 		read = l.body.n
 	}
@@ -198,12 +213,20 @@ func (l *accessLine) fields() []zap.Field {
 	return append([]zap.Field{
 		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: l.request, ShouldLogCredentials: credentials}),
 		zap.Int("bytes_read", read),
-		zap.String("user_id", user),
+		zap.String("user_id", l.user()),
 		zap.Duration("duration", time.Since(l.start)),
 		zap.Int("size", response.Size()),
 		zap.Int("status", response.Status()),
 		zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: response.Header(), ShouldLogCredentials: credentials}),
 	}, l.extra...)
+}
+
+// user returns who Caddy's authentication says the client is.
+func (l *accessLine) user() (user string) {
+	if repl, ok := l.ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		user, _ = repl.GetString("http.auth.user.id")
+	}
+	return user
 }
 
 // A countedBody counts what is read of a request's body.

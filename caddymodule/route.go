@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"log/slog"
 	"sync"
+	"sync/atomic"
 
-	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -18,6 +20,11 @@ type route struct {
 	addresses map[string]int // how many, by addressKey
 	users     map[string]int // how many, by user
 	gone      bool
+
+	hub string
+	// Those of the newest configuration.
+	log    atomic.Pointer[slog.Logger]
+	access atomic.Pointer[zap.Logger]
 }
 
 // A seat is what a stream takes of the limits of its route.
@@ -36,14 +43,15 @@ type home struct {
 	address string
 }
 
-func newRoute() (caddy.Destructor, error) {
+func newRoute(hub string) *route {
 	return &route{
+		hub:       hub,
 		seats:     make(map[*seat]struct{}),
 		owners:    make(map[owner]int),
 		homes:     make(map[home]int),
 		addresses: make(map[string]int),
 		users:     make(map[string]int),
-	}, nil
+	}
 }
 
 // enter takes a seat, unless there is none; then it says why, and how many are

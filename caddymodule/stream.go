@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -11,35 +12,74 @@ import (
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
-// stream writes a stream until it ends, and tells the logs.
-func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *sse.Subscriber, want sse.SubscribeOptions) {
-	start := time.Now()
-	fields := []zap.Field{
-		zap.String("hub", s.Hub),
-		zap.String("connection", want.Connection),
-		zap.String("user", want.User),
-		zap.String("resume", string(subscriber.Resume())),
-	}
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
-		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
+// An openStream is what is known of a stream until it has ended. It holds nothing of
+// the configuration in which it was opened, which it may outlive.
+type openStream struct {
+	route  *route
+	seat   *seat
+	start  time.Time
+	resume sse.Resume
+	line   *streamLine // nil if it is Caddy that writes the access log, or nobody
+}
 
-	end := subscriber.Stream(r.Context(), w, sse.NewTuning(sse.StreamOptions{
+// stream writes a stream until it ends, or has a hub's writers do that, and tells
+// the logs.
+func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, taken *seat) {
+	o := &openStream{route: s.route, seat: taken, start: time.Now(), resume: taken.stream.Resume()}
+	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
+		slog.String("connection", taken.connection), slog.String("user", taken.user), slog.Any("channels", taken.stream.Channels()))
+	tuning := sse.NewTuning(sse.StreamOptions{
 		Keepalive: time.Duration(s.Keepalive),
 		MaxAge:    time.Duration(s.MaxAge),
-	}))
+	})
+	if conn, ok := directConn(w, r); ok {
+		line, undo := s.takeLine(w, r)
+		o.line = line
+		if taken.stream.Direct(w, conn, tuning, o.ended) {
+			return
+		}
+		o.line = nil
+		undo()
+	}
+	end := taken.stream.Stream(r.Context(), w, tuning)
+	addLogField(r.Context(), o.field(&end))
+	o.finish(&end)
+}
 
-	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
-		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
+// ended is told that a stream has ended which its handler has left.
+func (o *openStream) ended(end sse.End) {
+	o.line.write(o.route.access.Load(), &end, o.field(&end))
+	o.finish(&end)
+}
+
+// finish tells of a stream that has ended, and gives back what it took.
+func (o *openStream) finish(end *sse.End) {
+	o.route.leave(o.seat)
 	attrs := []slog.Attr{
-		slog.String("connection", want.Connection), slog.String("reason", string(end.Reason)),
-		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(start)),
+		slog.String("connection", o.seat.connection), slog.String("reason", string(end.Reason)),
+		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(o.start)),
+	}
+	if end.Err != nil {
+		attrs = append(attrs, slog.Any("error", end.Err))
+	}
+	o.route.log.Load().LogAttrs(context.Background(), slog.LevelDebug, "stream closed", attrs...)
+}
+
+// field is what the access log tells of a stream.
+func (o *openStream) field(end *sse.End) zap.Field {
+	fields := []zap.Field{
+		zap.String("hub", o.route.hub),
+		zap.String("connection", o.seat.connection),
+		zap.String("user", o.seat.user),
+		zap.String("resume", string(o.resume)),
+		zap.Strings("channels", o.seat.stream.Channels()), // which may have changed
+		zap.String("reason", string(end.Reason)),
+		zap.Uint64("events", end.Events),
 	}
 	if end.Err != nil {
 		fields = append(fields, zap.String("error", end.Err.Error()))
-		attrs = append(attrs, slog.Any("error", end.Err))
 	}
-	addLogField(r.Context(), zap.Dict("sse", fields...))
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
+	return zap.Dict("sse", fields...)
 }
 
 // turnAway answers a client for whom there is no room, or not now.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -98,6 +99,7 @@ type Subscribe struct {
 	allow     []template
 	userParts []string // the placeholders in User
 	log       *slog.Logger
+	access    *zap.Logger // Caddy's logger of requests
 }
 
 // Limits bound what clients can take.
@@ -145,6 +147,7 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 		return err
 	}
 	s.log = ctx.Slogger()
+	s.access = accessLogger(ctx)
 	if s.Hub == "" {
 		s.Hub = DefaultHub
 	}
@@ -165,11 +168,14 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 		return err
 	}
 	key := routeKey{hub: s.Hub, config: string(config), place: place(ctx)}
-	value, _, err := routes.LoadOrNew(key, newRoute)
+	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(s.Hub), nil })
 	if err != nil {
 		return err
 	}
 	s.route, s.routeKey = value.(*route), &key
+	s.route.log.Store(s.log)
+	s.route.access.Store(s.access)
+	rememberConns(ctx)
 	return nil
 }
 
@@ -311,8 +317,22 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if full, n := s.route.enter(taken, &s.Limits); full != "" {
 		return s.turnAway(w, full, full.tooMany(n))
 	}
-	defer s.route.leave(taken)
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
+	if err != nil {
+		s.route.leave(taken)
+		return s.refuseStream(w, err)
+	}
+	if !s.route.begin(taken, subscriber) {
+		subscriber.Leave()
+		s.route.leave(taken)
+		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
+	}
+	s.stream(w, r, taken)
+	return nil
+}
+
+// refuseStream answers a client that the hub did not let in.
+func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	switch {
 	case errors.Is(err, sse.ErrEnded):
 		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
@@ -325,15 +345,8 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 		return nil
 	case errors.Is(err, sse.ErrConnection):
 		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
-	case err != nil:
-		return s.turnAway(w, refusedUnavailable, err)
 	}
-	if !s.route.begin(taken, subscriber) {
-		subscriber.Leave()
-		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
-	}
-	s.stream(w, r, subscriber, want)
-	return nil
+	return s.turnAway(w, refusedUnavailable, err)
 }
 
 // newConnection returns an identity that nobody can guess.

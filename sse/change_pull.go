@@ -22,7 +22,7 @@ func (s *Subscriber) queue(c *change) {
 	s.pending = true
 	s.mu.Unlock()
 	if w != nil {
-		w.wake()
+		w.wake(1)
 	}
 }
 

@@ -9,13 +9,15 @@ import (
 
 // An engine writes to streams. Subscribers do not know which one writes to
 // them: an engine attaches a waker, and pulls batches whenever it was woken
-// until one is empty. The stream engine is in deliver_stream.go.
+// until one is empty. The stream engine, for every HTTP version and system, is in
+// deliver_stream.go; the direct engine, for HTTP/1 on Linux, in deliver_direct_linux.go.
 
 // A waker is how a hub tells an engine about one of its subscribers. Its
 // methods may be called with locks held, and must not block.
 type waker interface {
-	// wake tells that there may be something to pull.
-	wake()
+	// wake tells that there may be something to pull. The crowd is how many
+	// subscribers are told at once.
+	wake(crowd int)
 	// interrupt tells that the stream is to end even if its client does
 	// not read.
 	interrupt()

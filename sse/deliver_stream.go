@@ -67,8 +67,10 @@ type stream struct {
 
 func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	options := tuning.Load()
-	SetHeader(st.w.Header())
-	st.w.WriteHeader(http.StatusOK)
+	if !st.subscriber.opened {
+		SetHeader(st.w.Header())
+		st.w.WriteHeader(http.StatusOK)
+	}
 	// Whatever ends the stream does so by way of Close, so that it is found
 	// between two batches too, and the wait below has little to look at.
 	s := st.subscriber
@@ -79,8 +81,10 @@ func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	keepalive := startTimer(keepaliveAfter(options.Keepalive))
 	defer keepalive.Stop()
 
-	st.write(s.openFrame(), 0)
-	st.flush()
+	if !s.opened {
+		st.write(s.openFrame(), 0)
+		st.flush()
+	}
 	for st.drain(ctx); st.end.Reason == ""; st.drain(ctx) {
 		select {
 		case <-st.woken:
@@ -165,7 +169,7 @@ func (st *stream) fail(err error) {
 }
 
 // wake implements waker.
-func (st *stream) wake() {
+func (st *stream) wake(int) {
 	select {
 	case st.woken <- struct{}{}:
 	default:

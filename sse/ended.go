@@ -117,7 +117,7 @@ func (s *Subscriber) markEnd(seq uint64) {
 	w := s.waker
 	s.mu.Unlock()
 	if wake && w != nil {
-		w.wake()
+		w.wake(1)
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *Subscriber) Attach(wake, interrupt func()) { s.attach(funcWaker{wake, i
 
 type funcWaker struct{ onWake, onInterrupt func() }
 
-func (w funcWaker) wake() {
+func (w funcWaker) wake(int) {
 	if w.onWake != nil {
 		w.onWake()
 	}

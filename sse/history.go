@@ -57,6 +57,7 @@ type entry struct {
 type run struct {
 	frames  []byte
 	entries []entry
+	newest  bool // nothing was behind it
 }
 
 func (r run) frame(i int) []byte { return r.frames[r.start(i):r.entries[i].end] }
@@ -157,7 +158,7 @@ func (h *history) after(seq uint64) (r run, i int, hole bool) {
 	if n == len(h.segments) {
 		return run{}, 0, false
 	}
-	r = run{h.segments[n].frames, h.segments[n].entries}
+	r = run{h.segments[n].frames, h.segments[n].entries, n == len(h.segments)-1}
 	return r, r.search(seq), false
 }
 

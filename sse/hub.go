@@ -95,7 +95,8 @@ type Hub struct {
 	changes     uint64              // number of the last change
 	barriers    []barrier           // the oldest first
 	draining    bool
-	tailError   error // why the record cannot be followed now
+	direct      *directEngine // nil before its first stream
+	tailError   error         // why the record cannot be followed now
 	frame       []byte
 }
 

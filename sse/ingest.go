@@ -192,12 +192,17 @@ func (h *Hub) keep(ch *channel, seq uint64, at int64) {
 
 // announce tells the subscribers of a channel that it has something new.
 func (h *Hub) announce(ch *channel) {
-	for _, s := range ch.subscribers {
-		s.mark(ch)
+	matching := h.index.matches(ch)
+	crowd := len(ch.subscribers)
+	for _, t := range matching {
+		crowd += len(t.subscribers)
 	}
-	for _, t := range h.index.matches(ch) {
+	for _, s := range ch.subscribers {
+		s.mark(ch, crowd)
+	}
+	for _, t := range matching {
 		for _, s := range t.subscribers {
-			s.mark(ch)
+			s.mark(ch, crowd)
 		}
 	}
 }

@@ -28,8 +28,11 @@ type batch struct {
 	// block.
 	behind bool
 	// again is set when there may be more even if the batch is empty.
-	again   bool
-	scratch *[]byte
+	again bool
+	// complete is set when nothing is left behind the batch: the subscriber
+	// will be woken.
+	complete bool
+	scratch  *[]byte
 }
 
 // release gives back what the batch borrowed.
@@ -62,6 +65,7 @@ func (s *Subscriber) pull() batch {
 	}
 	if !s.changeDue() {
 		if b := s.pullTo(s.bound(head)); b.some() {
+			b.complete = b.complete && !s.over && len(s.ends)+len(s.changes) == 0
 			return b
 		}
 	}
@@ -112,7 +116,12 @@ func (s *Subscriber) pullRest(head uint64) batch {
 		return batch{}
 	}
 	s.advance(r.entries[end-1].seq)
-	return batch{bytes: r.frames[r.start(first):r.entries[end-1].end], events: end - first}
+	b := batch{bytes: r.frames[r.start(first):r.entries[end-1].end], events: end - first}
+	if end == len(r.entries) && r.newest {
+		s.work = s.work[:0]
+		b.complete = true
+	}
+	return b
 }
 
 // look takes over what the subscriber was told to have news. The head is read

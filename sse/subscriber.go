@@ -109,6 +109,7 @@ type Subscriber struct {
 	checked  bool                // the record has it, and not more than one replay may hold
 	earliest bool                // is to begin with the earliest that is kept
 	opening  opening
+	opened   bool // an engine has begun to answer
 
 	ends []Ended // channels of whose end the client is to be told
 	told uint64  // up to which seq ends were looked for
@@ -257,7 +258,7 @@ func (s *Subscriber) Close(reason CloseReason) {
 	w := s.waker
 	s.mu.Unlock()
 	if w != nil {
-		w.wake()
+		w.wake(1)
 		w.interrupt()
 	}
 }
@@ -293,8 +294,9 @@ func (s *Subscriber) closed() CloseReason {
 }
 
 // mark tells the subscriber that the channel has something new, and wakes its
-// engine unless it was woken before and has not looked since.
-func (s *Subscriber) mark(ch *channel) {
+// engine unless it was woken before and has not looked since. The crowd is how many
+// are told.
+func (s *Subscriber) mark(ch *channel, crowd int) {
 	s.mu.Lock()
 	wake := !s.pending
 	s.pending = true
@@ -308,7 +310,7 @@ func (s *Subscriber) mark(ch *channel) {
 	w := s.waker
 	s.mu.Unlock()
 	if wake && w != nil {
-		w.wake()
+		w.wake(crowd)
 	}
 }
 

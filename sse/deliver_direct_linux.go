@@ -1,0 +1,133 @@
+package sse
+
+import (
+	"net"
+	"net/http"
+	"time"
+)
+
+// Direct takes the subscriber's stream out of the hands of its handler, which may
+// return then, and reports whether it did: a few goroutines write to the sockets of
+// all such streams, and one that is idle costs no goroutine, timer or buffer. It is
+// the engine for HTTP/1.0 and 1.1 on Linux.
+//
+// The connection is that of the request, as the server's ConnContext got it: a
+// TCP or Unix socket with at most TLS on top. w must be the response to that
+// request, and no wrapper around it may change the body. Where that does not
+// hold, or the system has no files left, Direct reports false, and the caller has
+// [Subscriber.Stream] write the stream.
+//
+// The stream ends when the client leaves or the hub ends it, and no later than
+// [Hub.Close]. Ended is called then, from a goroutine of the hub's that does the
+// same for others: it should not take long. Close waits for it.
+func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning, ended func(End)) (taken bool) {
+	if _, ok := innermost(w).(http.Hijacker); !ok {
+		return false
+	}
+	socket, err := takeSocket(conn)
+	if err != nil {
+		return false
+	}
+	st := &directStream{subscriber: s, socket: socket, tuning: tuning, ended: ended}
+	writer, err := s.hub.writer()
+	if err != nil {
+		st.socket.giveBack()
+		return false
+	}
+	st.writer = writer
+	if taken, err = st.begin(w); !taken {
+		st.socket.giveBack()
+		return false
+	}
+	if err != nil {
+		st.socket.giveBack()
+		s.hub.stats.closed.add(closeReasons, CloseClient)
+		s.Leave()
+		ended(End{Reason: CloseClient, Err: err, Bytes: st.end.Bytes})
+		return true
+	}
+	writer.join(st)
+	return true
+}
+
+// A directStream is a stream of the direct engine. What is not guarded by the
+// writer's lock belongs to whoever has taken the stream.
+type directStream struct {
+	subscriber *Subscriber
+	writer     *writer
+	tuning     *Tuning
+	ended      func(End)
+	socket     socket
+	slot       uint32 // the poller's
+	place      int32  // in writer.streams
+
+	rest       []byte  // was pulled and is not written yet
+	scratch    *[]byte // that it is a part of
+	restEvents int     // in rest
+	complete   bool    // nothing was pending behind rest
+	last       bool    // rest is all that is left of the stream
+	over       bool    // the peer has hung up
+	silent     bool    // a keepalive is due
+	began      int64   // when the stream began, on the writers' clock
+	written    int64   // when something was last written, on that clock
+	end        End
+
+	// Guarded by writer.mu.
+	next  *directStream
+	state directState
+	again bool // woken, or writable, since the writer took it up
+	gone  bool // over, as of now
+	due   bool // silent, as of now
+}
+
+// A directState says who has a stream.
+type directState uint8
+
+const (
+	directIdle    directState = iota // nobody: there is nothing to write
+	directQueued                     // in a queue
+	directTaken                      // the writer, or who reads the record for it
+	directFull                       // nobody: its socket is full
+	directStopped                    // nobody any more
+)
+
+// begin answers the request, and takes the connection from its server. If it does
+// not report taken, the answer may have begun, and Stream goes on with it.
+func (st *directStream) begin(w http.ResponseWriter) (taken bool, err error) {
+	s := st.subscriber
+	SetHeader(w.Header())
+	// The body ends with the connection: it needs no framing, so that all
+	// streams are sent the same bytes. It is net/http that understands this
+	// and leaves it out of the answer.
+	w.Header().Set("Transfer-Encoding", "identity")
+	w.WriteHeader(http.StatusOK)
+	s.opened = true
+	controller := http.NewResponseController(w)
+	n, err := w.Write(s.openFrame())
+	st.end.Bytes += uint64(n)
+	if err == nil {
+		err = controller.Flush()
+	}
+	if err != nil {
+		return true, err
+	}
+	if w.Header().Get("Content-Encoding") != "" {
+		return false, nil
+	}
+	conn, _, err := controller.Hijack()
+	if err != nil {
+		return false, nil
+	}
+	if st.socket.tls == nil {
+		_ = conn.Close() // the socket goes on
+	}
+	st.socket.tune()
+	st.began = sinceStart()
+	st.written = st.began
+	return true, nil
+}
+
+// processStart is where the clock of the writers begins.
+var processStart = time.Now()
+
+func sinceStart() int64 { return int64(time.Since(processStart)) }

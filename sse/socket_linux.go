@@ -1,0 +1,153 @@
+package sse
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lowWater is how much may wait in the kernel for a peer that does not
+	// read, in bytes. Without a bound it would take some megabytes.
+	lowWater = 64 << 10
+	// deadAfter is how long a peer may acknowledge nothing, or read nothing
+	// of what waits for it, before it is given up.
+	deadAfter = time.Minute
+	// tlsPiece is how much of a TLS stream is written at once where the socket
+	// is known to have room: whenever the kernel takes something, it takes
+	// that much.
+	tlsPiece = 8 << 10
+)
+
+// A socket is the connection of a stream whose handler has returned.
+type socket struct {
+	fd int // what is written to and polled, owned if it is plain
+	// tls is the connection over fd, and its owner. Nil is plain.
+	tls *tls.Conn
+}
+
+var errNoSocket = errors.New("sse: the connection is not one of the kernel's with at most TLS on top")
+
+// takeSocket returns the socket of a connection that is about to be hijacked. One
+// that a listener has wrapped has none: the wrapper may do something with the
+// bytes.
+//
+// A plain socket is a file of its own, so that the connection, with all that the
+// net package keeps for it, can be closed once it is hijacked.
+func takeSocket(conn net.Conn) (s socket, err error) {
+	if over, ok := conn.(*tls.Conn); ok {
+		s.tls = over
+		err = control(over.NetConn(), func(fd int) { s.fd = fd })
+		return s, err
+	}
+	var failed error
+	err = control(conn, func(fd int) {
+		s.fd, failed = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	})
+	return s, errors.Join(err, failed)
+}
+
+// control calls do with the file of a connection.
+func control(conn net.Conn, do func(fd int)) error {
+	var file syscall.Conn
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		file = conn
+	case *net.UnixConn:
+		file = conn
+	default:
+		return errNoSocket
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { do(int(fd)) })
+}
+
+// giveBack undoes takeSocket, while the connection is its server's.
+func (s *socket) giveBack() {
+	if s.tls == nil {
+		_ = unix.Close(s.fd)
+	}
+}
+
+// tune has the kernel give up dead peers, and hold little for slow ones. Sockets
+// that are not TCP have no such options, and need none.
+func (s *socket) tune() {
+	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadAfter.Milliseconds()))
+	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, lowWater)
+}
+
+// errFull is returned for a socket that takes nothing now.
+var errFull = errors.New("sse: the socket is full")
+
+// write writes what the socket takes, which may be a part, and never waits.
+func (s *socket) write(p []byte) (n int, err error) {
+	if s.tls != nil {
+		return s.writeTLS(p)
+	}
+	// What the runtime does around a system call that may block costs a tenth
+	// of this one, which never does.
+	written, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
+		uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	switch errno {
+	case 0:
+		return int(written), nil
+	case unix.EAGAIN, unix.EINTR, unix.ENOBUFS: // the last two are tried again by the sweep
+		return 0, errFull
+	}
+	return 0, os.NewSyscallError("send", errno)
+}
+
+// writeTLS writes as long as there is room, since a connection under TLS cannot go
+// on after a part of a record.
+func (s *socket) writeTLS(p []byte) (n int, err error) {
+	for n < len(p) {
+		if !s.hasRoom() {
+			return n, errFull
+		}
+		piece := p[n:min(n+tlsPiece, len(p))]
+		written, err := s.tls.Write(piece)
+		n += written
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// hasRoom reports whether a small write would not wait. On a socket that has
+// failed it would not either.
+func (s *socket) hasRoom() bool {
+	fds := unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT}
+	var now unix.Timespec
+	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return n == 1
+}
+
+// close ends the connection. What the peer has sent and nobody has read would make
+// the kernel reset it, upon which the peer may lose the last bytes that it was
+// sent: so it is read now.
+func (s *socket) close() error {
+	if s.tls != nil {
+		if !s.hasRoom() {
+			return s.tls.NetConn().Close()
+		}
+		return s.tls.Close()
+	}
+	var sink [4 << 10]byte
+	for range 16 {
+		n, _, err := unix.Recvfrom(s.fd, sink[:], unix.MSG_DONTWAIT)
+		if err != nil || n < len(sink) {
+			break
+		}
+	}
+	return os.NewSyscallError("close", unix.Close(s.fd))
+}

@@ -1,0 +1,86 @@
+package sse
+
+import (
+	"errors"
+	"time"
+)
+
+// The writers look at all of their streams from time to time, since idle ones have
+// no timers of their own.
+
+const (
+	leastTick = 5 * time.Millisecond
+	mostTick  = time.Second
+)
+
+// tickFor returns how often to look at a stream for its keepalives to be about in
+// time.
+func tickFor(keepalive time.Duration) time.Duration {
+	switch {
+	case keepalive < 0:
+		return mostTick
+	case keepalive == 0:
+		keepalive = DefaultKeepalive
+	}
+	return min(max(keepalive/8, leastTick), mostTick)
+}
+
+// errNoReader is why a stream ended whose client was given up.
+var errNoReader = errors.New("sse: the client has read nothing for too long")
+
+// sweep looks at all streams if it is time to.
+func (w *writer) sweep(now int64) {
+	w.mu.Lock()
+	due := now-w.swept >= int64(w.tick)
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	w.swept = now
+	tick := mostTick
+	var expired []*Subscriber
+	w.mu.Lock()
+	for _, st := range w.streams {
+		options := st.tuning.Load()
+		tick = min(tick, tickFor(options.Keepalive))
+		switch {
+		case st.tooOld(options.MaxAge, now):
+			expired = append(expired, st.subscriber)
+		case st.state == directFull && now-st.written > int64(deadAfter):
+			st.gone = true
+			w.queue(st, 1)
+		case st.state == directFull:
+			w.queue(st, fewStreams+1) // should its room not have been told of
+		case st.state == directIdle && st.isSilent(options.Keepalive, now):
+			st.due = true
+			w.queue(st, fewStreams+1)
+		}
+	}
+	w.tick = tick
+	w.mu.Unlock()
+	for _, s := range expired {
+		s.Close(CloseExpired)
+	}
+}
+
+// isSilent reports whether nothing was written for about as long as may be. Up to
+// a quarter is taken off, by where the stream is, so that those which were written
+// to together do not fall into step.
+func (st *directStream) isSilent(keepalive time.Duration, now int64) bool {
+	switch {
+	case keepalive < 0:
+		return false
+	case keepalive == 0:
+		keepalive = DefaultKeepalive
+	}
+	return now-st.written >= st.spread(int64(keepalive), 4)-int64(tickFor(keepalive))
+}
+
+func (st *directStream) tooOld(age time.Duration, now int64) bool {
+	return age > 0 && now-st.began >= st.spread(int64(age), 10)
+}
+
+// spread takes up to a part of a duration off, each stream its own share.
+func (st *directStream) spread(d, part int64) int64 {
+	return d - d/part/256*int64(uint8(st.slot*151))
+}
