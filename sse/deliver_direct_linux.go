@@ -43,7 +43,7 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 		st.socket.giveBack()
 		s.hub.stats.closed.add(closeReasons, CloseClient)
 		s.Leave()
-		ended(End{Reason: CloseClient, Err: err, Bytes: st.end.Bytes})
+		ended(End{Reason: CloseClient, Err: err, Bytes: st.bytes})
 		return true
 	}
 	writer.join(st)
@@ -61,16 +61,14 @@ type directStream struct {
 	slot       uint32 // the poller's
 	place      int32  // in writer.streams
 
-	rest       []byte  // was pulled and is not written yet
-	scratch    *[]byte // that it is a part of
-	restEvents int     // in rest
-	complete   bool    // nothing was pending behind rest
-	last       bool    // rest is all that is left of the stream
-	over       bool    // the peer has hung up
-	silent     bool    // a keepalive is due
-	began      int64   // when the stream began, on the writers' clock
-	written    int64   // when something was last written, on that clock
-	end        End
+	rest    *batch // was pulled and did not fit into the socket; nil if there is none
+	began   int64  // when the stream began, on the writers' clock
+	written int64  // when something was last written, on that clock
+	events  uint64 // were written
+	bytes   uint64
+	err     error // why nothing more can be written
+	over    bool  // the peer has hung up
+	silent  bool  // a keepalive is due
 
 	// Guarded by writer.mu.
 	next  *directStream
@@ -104,7 +102,7 @@ func (st *directStream) begin(w http.ResponseWriter) (taken bool, err error) {
 	s.opened = true
 	controller := http.NewResponseController(w)
 	n, err := w.Write(s.openFrame())
-	st.end.Bytes += uint64(n)
+	st.bytes += uint64(n)
 	if err == nil {
 		err = controller.Flush()
 	}

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"runtime"
 	"sync"
 )
@@ -90,12 +91,15 @@ func (e *ender) stop() {
 // run sees streams off until it is stopped and none is left.
 func (e *ender) run() {
 	for st := e.take(); st != nil; st = e.take() {
-		st.release()
+		if st.rest != nil {
+			st.rest.release()
+		}
+		end := End{Reason: cmp.Or(st.subscriber.closed(), CloseClient), Err: st.err, Events: st.events, Bytes: st.bytes}
 		st.subscriber.attach(nil)
 		st.subscriber.Leave()
 		_ = st.socket.close() // nobody can be told
-		e.hub.stats.closed.add(closeReasons, st.end.Reason)
-		st.ended(st.end)
+		e.hub.stats.closed.add(closeReasons, end.Reason)
+		st.ended(end)
 	}
 }
 

@@ -1,9 +1,6 @@
 package sse
 
-import (
-	"cmp"
-	"errors"
-)
+import "errors"
 
 // An outcome is what became of a stream that was served.
 type outcome uint8
@@ -19,97 +16,100 @@ const (
 // serve writes what is pending for a stream, as far as its socket takes it.
 func (w *writer) serve(st *directStream, now int64) outcome {
 	if st.over {
-		return st.fail(nil)
+		return outcomeOver
 	}
-	for budget := visitBytes; ; {
-		if len(st.rest) > 0 {
-			budget -= len(st.rest)
-			if result := w.write(st, now); result != outcomeDone {
-				return result
-			}
+	for budget := visitBytes; budget > 0; {
+		b, result := w.next(st)
+		if result != outcomeDone || len(b.bytes) == 0 && !b.some() {
+			return result
 		}
-		switch {
-		case st.last:
+		budget -= len(b.bytes)
+		switch result := w.write(st, &b, now); {
+		case result != outcomeDone:
+			return result
+		case b.closing != "":
 			return outcomeOver
-		case st.complete:
-			st.complete = false
-			return outcomeDone
-		case budget <= 0:
-			return outcomeMore
-		}
-		b := st.subscriber.pull()
-		if b.behind {
-			w.lend(st)
-			return outcomeLent
-		}
-		if !st.take(&b) {
+		case b.complete:
 			return outcomeDone
 		}
 	}
+	return outcomeMore
 }
 
-// take makes a batch the rest that is to be written. It reports false if there is
-// nothing to write.
-func (st *directStream) take(b *batch) bool {
+// next returns what to write next, an empty batch if there is nothing.
+func (w *writer) next(st *directStream) (b batch, result outcome) {
+	if st.rest != nil {
+		b, st.rest = *st.rest, nil
+		return b, outcomeDone
+	}
+	b = st.subscriber.pull()
 	switch {
-	case b.closing == CloseClient:
-		st.end.Reason, st.last = b.closing, true
+	case b.behind:
+		w.lend(st)
+		return b, outcomeLent
 	case b.closing != "":
-		st.end.Reason, st.last = b.closing, true
-		st.rest = closeFrame(b.closing, st.subscriber.retry)
+		return st.closingBatch(b), outcomeDone
 	case b.some():
-		st.rest, st.restEvents, st.scratch = b.bytes, b.events, b.scratch
-		st.complete = b.complete
+		st.silent = false
 	case st.silent:
-		st.rest = st.subscriber.keepaliveFrame()
-	default:
-		return false
+		st.silent = false
+		b.bytes = st.subscriber.keepaliveFrame()
 	}
-	st.silent = false
-	return true
+	return b, outcomeDone
 }
 
-// write writes the rest. It returns outcomeDone when all of it is written.
-func (w *writer) write(st *directStream, now int64) outcome {
-	n, err := st.socket.write(st.rest)
-	st.end.Bytes += uint64(n)
+// closingBatch adds to a batch of the end what the client is told of it.
+func (st *directStream) closingBatch(b batch) batch {
+	if b.again = true; b.closing != CloseClient { // else nobody is there to read it
+		b.bytes = closeFrame(b.closing, st.subscriber.retry)
+	}
+	st.subscriber.Close(b.closing) // it is why, whatever comes next
+	return b
+}
+
+// write writes a batch. It returns outcomeDone when all of it is written.
+func (w *writer) write(st *directStream, b *batch, now int64) outcome {
+	n, err := 0, error(nil)
+	if len(b.bytes) > 0 {
+		n, err = st.socket.write(b.bytes)
+	}
 	if n > 0 {
 		st.written = now
+		st.bytes += uint64(n)
 	}
-	if n < len(st.rest) {
-		if err != nil && !errors.Is(err, errFull) {
-			return st.fail(err)
-		}
-		st.rest = st.rest[n:]
-		st.complete = false // it is not woken while the socket is full
-		return outcomeFull
+	if n == len(b.bytes) {
+		st.events += uint64(b.events)
+		w.delivered += uint64(b.events)
+		b.finish()
+		return outcomeDone
 	}
-	st.end.Events += uint64(st.restEvents)
-	w.delivered += uint64(st.restEvents)
-	st.release()
-	return outcomeDone
+	if err != nil && !errors.Is(err, errFull) {
+		st.err = err
+		b.release()
+		return outcomeOver
+	}
+	rest := *b
+	rest.bytes = b.bytes[n:]
+	rest.complete = false // it is not woken while the socket is full
+	st.rest = &rest
+	return outcomeFull
 }
 
-// release gives back what the rest borrowed.
-func (st *directStream) release() {
-	b := batch{bytes: st.rest, scratch: st.scratch}
-	st.rest, st.scratch, st.restEvents = nil, nil, 0
+// finish gives back what the batch borrowed, and keeps what it says.
+func (b *batch) finish() {
+	closing, complete := b.closing, b.complete
 	b.release()
-}
-
-// fail ends a stream that cannot be written to. If it was told to end, that is
-// why.
-func (st *directStream) fail(err error) outcome {
-	st.end.Reason = cmp.Or(st.subscriber.closed(), st.end.Reason, CloseClient)
-	st.end.Err = cmp.Or(st.end.Err, err)
-	return outcomeOver
+	b.closing, b.complete = closing, complete
 }
 
 // lend has the record read for a stream by a goroutine, which may wait for it.
 func (w *writer) lend(st *directStream) {
 	w.hub.running.Go(func() {
 		b := st.subscriber.pullBehind(w.hub.closed)
-		st.take(&b)
+		if b.closing != "" {
+			b = st.closingBatch(b)
+		}
+		st.rest = &b
 		w.mu.Lock()
 		w.queue(st, fewStreams+1)
 		w.ring()

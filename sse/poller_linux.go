@@ -97,7 +97,7 @@ func (p *poller) add(st *directStream) error {
 	slot.stream = st
 	event := unix.EpollEvent{Events: polled, Fd: int32(st.slot), Pad: int32(slot.generation)}
 	p.mu.Unlock()
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, st.socket.fd, &event); err != nil {
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(st.socket.fd), &event); err != nil {
 		p.release(st)
 		return os.NewSyscallError("epoll_ctl", err)
 	}
@@ -107,7 +107,7 @@ func (p *poller) add(st *directStream) error {
 // remove ends that. The socket must still be open.
 func (p *poller) remove(st *directStream) {
 	// It fails only for what is not watched.
-	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, st.socket.fd, nil)
+	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, int(st.socket.fd), nil)
 	p.release(st)
 }
 

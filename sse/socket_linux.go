@@ -27,9 +27,9 @@ const (
 
 // A socket is the connection of a stream whose handler has returned.
 type socket struct {
-	fd int // what is written to and polled, owned if it is plain
 	// tls is the connection over fd, and its owner. Nil is plain.
 	tls *tls.Conn
+	fd  int32 // what is written to and polled, owned if it is plain
 }
 
 var errNoSocket = errors.New("sse: the connection is not one of the kernel's with at most TLS on top")
@@ -43,12 +43,14 @@ var errNoSocket = errors.New("sse: the connection is not one of the kernel's wit
 func takeSocket(conn net.Conn) (s socket, err error) {
 	if over, ok := conn.(*tls.Conn); ok {
 		s.tls = over
-		err = control(over.NetConn(), func(fd int) { s.fd = fd })
+		err = control(over.NetConn(), func(fd int) { s.fd = int32(fd) })
 		return s, err
 	}
 	var failed error
 	err = control(conn, func(fd int) {
-		s.fd, failed = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		var own int
+		own, failed = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		s.fd = int32(own)
 	})
 	return s, errors.Join(err, failed)
 }
@@ -74,15 +76,15 @@ func control(conn net.Conn, do func(fd int)) error {
 // giveBack undoes takeSocket, while the connection is its server's.
 func (s *socket) giveBack() {
 	if s.tls == nil {
-		_ = unix.Close(s.fd)
+		_ = unix.Close(int(s.fd))
 	}
 }
 
 // tune has the kernel give up dead peers, and hold little for slow ones. Sockets
 // that are not TCP have no such options, and need none.
 func (s *socket) tune() {
-	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadAfter.Milliseconds()))
-	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, lowWater)
+	_ = unix.SetsockoptInt(int(s.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadAfter.Milliseconds()))
+	_ = unix.SetsockoptInt(int(s.fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, lowWater)
 }
 
 // errFull is returned for a socket that takes nothing now.
@@ -126,7 +128,7 @@ func (s *socket) writeTLS(p []byte) (n int, err error) {
 // hasRoom reports whether a small write would not wait. On a socket that has
 // failed it would not either.
 func (s *socket) hasRoom() bool {
-	fds := unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT}
+	fds := unix.PollFd{Fd: s.fd, Events: unix.POLLOUT}
 	var now unix.Timespec
 	n, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	return n == 1
@@ -144,10 +146,10 @@ func (s *socket) close() error {
 	}
 	var sink [4 << 10]byte
 	for range 16 {
-		n, _, err := unix.Recvfrom(s.fd, sink[:], unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(int(s.fd), sink[:], unix.MSG_DONTWAIT)
 		if err != nil || n < len(sink) {
 			break
 		}
 	}
-	return os.NewSyscallError("close", unix.Close(s.fd))
+	return os.NewSyscallError("close", unix.Close(int(s.fd)))
 }

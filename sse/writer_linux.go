@@ -109,7 +109,7 @@ func (w *writer) join(st *directStream) {
 	err := w.poller.add(st)
 	st.subscriber.attach(st)
 	if err != nil {
-		st.end.Err = err
+		st.err = err
 		w.polled(st, hangUp)
 		return
 	}
