@@ -41,7 +41,7 @@ const maxFills = 8
 // reader makes a subscriber that reads for a backfill of this one, without what it
 // has already.
 func (s *Subscriber) reader(has []string, limit int) *Subscriber {
-	return &Subscriber{hub: s.hub, session: s.session, parent: s, except: has, narrowed: true, replayLimit: limit}
+	return &Subscriber{aside: &aside{parent: s, except: has}, hub: s.hub, session: s.session, narrowed: true, replayLimit: limit}
 }
 
 // main returns the subscriber whose stream this is for.

@@ -16,8 +16,9 @@ type change struct {
 // queue hands a change to the stream's engine.
 func (s *Subscriber) queue(c *change) {
 	s.mu.Lock()
-	s.queued = append(s.queued, c)
-	s.waiting++
+	later := s.planned()
+	later.queued = append(later.queued, c)
+	later.waiting++
 	w := s.waker
 	s.pending = true
 	s.mu.Unlock()
@@ -30,13 +31,14 @@ func (s *Subscriber) queue(c *change) {
 func (s *Subscriber) waits(most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting >= most
+	return s.later != nil && s.later.waiting >= most
 }
 
 // takeChanges takes over changes that were queued. What they take away is gone
 // from here on, whenever it was published; what they add waits until the
 // subscriber has come to where they were made.
 func (s *Subscriber) takeChanges(queued []*change) {
+	s.setAside()
 	for _, c := range queued {
 		s.cover = common(s.cover, c.cover)
 		for _, earlier := range s.changes {
@@ -76,7 +78,7 @@ func (s *Subscriber) makeChange() batch {
 	c := s.changes[0]
 	s.changes = slices.Delete(s.changes, 0, 1)
 	s.mu.Lock()
-	s.waiting--
+	s.later.waiting--
 	s.mu.Unlock()
 	h := s.hub
 	h.mu.Lock()

@@ -148,7 +148,7 @@ func common(a, b []string) []string {
 // only. The argument is left as it is.
 func cover(patterns []string) []string {
 	if len(patterns) == 1 {
-		return slices.Clone(patterns)
+		return patterns
 	}
 	all := newPatternSet(patterns)
 	seen := make(map[string]struct{}, len(patterns))

@@ -102,7 +102,7 @@ func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionIn
 	defer h.mu.Unlock()
 	infos := make([]ConnectionInfo, 0, len(found))
 	for _, sess := range found {
-		infos = append(infos, ConnectionInfo{sess.connection, sess.user, sess.address, sess.named, sess.opened})
+		infos = append(infos, ConnectionInfo{sess.connection, sess.user, sess.address, sess.named, time.Unix(0, sess.opened)})
 	}
 	return infos
 }

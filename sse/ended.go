@@ -148,6 +148,7 @@ func (h *Hub) allEnded(s *Subscriber) bool {
 
 // findEnds adds what ended since it was looked for last.
 func (s *Subscriber) findEnds() {
+	s.setAside()
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -198,8 +199,12 @@ func (s *Subscriber) appendEnds(b []byte, through uint64) []byte {
 		b = appendEnd(b, s.ends[told].Channel)
 		told++
 	}
-	if s.ends = s.ends[told:]; len(s.ends) == 0 {
+	switch {
+	case told == 0: // there may be no aside
+	case told == len(s.ends):
 		s.ends = nil
+	default:
+		s.ends = s.ends[told:]
 	}
 	return b
 }

@@ -75,6 +75,7 @@ func (s *Subscriber) pull() batch {
 	if s.over && len(s.ends) == 0 {
 		return batch{closing: CloseEnded}
 	}
+	s.tidy()
 	return batch{}
 }
 
@@ -142,11 +143,13 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
 	closing, end = s.closing, s.newestEnd
-	if closing == "" && !s.expires.IsZero() && !time.Now().Before(s.expires) {
-		closing = CloseExpired // the timer may come a little late
+	var queued []*change
+	if later := s.later; later != nil {
+		queued, later.queued = later.queued, nil
+		if closing == "" && !later.expires.IsZero() && !time.Now().Before(later.expires) {
+			closing = CloseExpired // the timer may come a little late
+		}
 	}
-	queued := s.queued
-	s.queued = nil
 	s.mu.Unlock()
 	if len(queued)+len(s.changes) > 0 {
 		s.takeChanges(queued)
@@ -268,7 +271,7 @@ func (s *Subscriber) settle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	settled := s.hub.settled.Load()
-	if len(s.queued)+len(s.changes)+len(s.backfills) > 0 {
+	if len(s.changes)+len(s.backfills) > 0 || (s.later != nil && len(s.later.queued) > 0) {
 		return false
 	}
 	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.newestEnd > s.told || len(s.ends) > 0 || s.behind || settled <= s.position {

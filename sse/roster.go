@@ -8,11 +8,19 @@ import (
 
 // A roster is what a connection gets. The slices are never modified.
 type roster struct {
-	named     []string // all of it, as it was asked for
-	fixed     int      // how many of the first the client cannot do without
-	given     []string // those that came from inside
-	withdrawn []string // what was taken away from inside
+	named   []string // all of it, as it was asked for
+	fixed   int      // how many of the first the client cannot do without
+	*inside          // never nil
 }
+
+// An inside is what was done to a roster from inside. It is never modified.
+type inside struct {
+	given     []string // those that came from there
+	withdrawn []string // what was taken away
+}
+
+// untouched is the inside of a roster to which nothing was done from there.
+var untouched = new(inside)
 
 // cloneNames copies names, which may be parts of whole requests.
 func cloneNames(names []string) []string {
@@ -59,8 +67,10 @@ func (r *roster) changedFromInside(c Change) (roster, error) {
 	if err != nil {
 		return next, err
 	}
-	next.given = without(r.given, c.Unsubscribe, c.Subscribe)
-	next.withdrawn = without(r.withdrawn, c.Subscribe, c.Unsubscribe)
+	next.inside = &inside{
+		given:     without(r.given, c.Unsubscribe, c.Subscribe),
+		withdrawn: without(r.withdrawn, c.Subscribe, c.Unsubscribe),
+	}
 	for _, list := range [][]string{next.named, next.given, next.withdrawn} {
 		if n := len(list); n > maxRoster {
 			return *r, fmt.Errorf("%w: %d channels would be given or taken away, and %d are possible on one connection", ErrChange, n, maxRoster)

@@ -25,7 +25,7 @@ const maxAway = 10_000
 // changes.
 type session struct {
 	connection, user, address string
-	opened                    time.Time
+	opened                    int64 // Unix time in nanoseconds
 	keep                      time.Duration
 
 	roster
@@ -38,7 +38,7 @@ type session struct {
 	serial   uint64 // the same for all sessions of a connection that follow one another
 
 	stream *Subscriber   // nil when the client is gone
-	until  time.Time     // when it is forgotten then
+	until  int64         // when it is forgotten then, as opened
 	away   *list.Element // place in Hub.away or Hub.parked then
 	size   int           // what it counts for in Hub.awaySize then
 }
@@ -58,7 +58,8 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	sess := &session{
 		base: h.changes, number: h.changes,
 		connection: strings.Clone(o.Connection), user: strings.Clone(o.User), address: strings.Clone(o.Address), serial: h.serial,
-		opened: time.Now(), keep: o.Session, stream: s, starting: true,
+		opened: time.Now().UnixNano(), keep: o.Session, stream: s, starting: true,
+		roster: roster{inside: untouched},
 	}
 	sess.add(cloneNames(o.Fixed))
 	sess.fixed = len(sess.named)
@@ -101,7 +102,7 @@ func (sess *session) goOnFrom(before *session, may func(string) bool) {
 		}
 	}
 	sess.add(kept)
-	sess.given, sess.withdrawn = before.given, before.withdrawn
+	sess.inside = before.inside
 	sess.changed = true
 	sess.fills, sess.version = slices.Clone(before.fills), before.version
 	sess.base, sess.number = before.base, before.number
@@ -118,7 +119,7 @@ func (h *Hub) replace(before *session) {
 
 // over reports whether the time of a session whose client is gone is over.
 func (sess *session) over(now time.Time) bool {
-	return sess.stream == nil && now.After(sess.until)
+	return sess.stream == nil && now.UnixNano() > sess.until
 }
 
 // dismiss keeps the session of a subscriber that has left, if it is to be kept.
@@ -132,7 +133,7 @@ func (h *Hub) dismiss(s *Subscriber) {
 		delete(h.sessions, sess.connection)
 		return
 	}
-	sess.until = time.Now().Add(sess.keep)
+	sess.until = time.Now().Add(sess.keep).UnixNano()
 	h.park(sess)
 }
 

@@ -90,30 +90,20 @@ type Subscriber struct {
 	// What it gets, the engine's alone. The slices are never modified.
 	named    []string // as it was asked for
 	cover    []string // the fewest that stand for the same
-	except   []string // of a backfill: what it leaves out
 	narrowed bool     // except, or a change, left out some of what may be read
-	changes  []*change
-	// backfills are sent before it goes on.
-	backfills []*backfill
-	filled    fillCursor // where the last of them ended
-	// until is where a backfill ends, zero if this is none.
-	until uint64
-	// parent is whose backfill this is, nil if it is none.
-	parent *Subscriber
+
+	*aside // never nil
 
 	// Position state, the engine's alone.
 	position uint64
-	floors   map[*channel]uint64 // channels that continue later than position
-	work     []*channel          // may hold events after position
-	behind   bool                // memory does not have what comes after position
-	checked  bool                // the record has it, and not more than one replay may hold
-	earliest bool                // is to begin with the earliest that is kept
-	opening  opening
-	opened   bool // an engine has begun to answer
+	work     []*channel // may hold events after position
+	behind   bool       // memory does not have what comes after position
+	checked  bool       // the record has it, and not more than one replay may hold
+	earliest bool       // is to begin with the earliest that is kept
+	opened   bool       // an engine has begun to answer
 
-	ends []Ended // channels of whose end the client is to be told
-	told uint64  // up to which seq ends were looked for
-	over bool    // all channels have ended
+	told uint64 // up to which seq ends were looked for
+	over bool   // all channels have ended
 
 	memberships []membership // guarded by Hub.mu
 	counted     uint64       // index.counts when it was last counted; guarded by Hub.mu
@@ -121,15 +111,65 @@ type Subscriber struct {
 	mu      sync.Mutex // guards what follows
 	waker   waker
 	pending bool       // woken, and has not looked since
-	queued  []*change  // not seen by the engine yet
-	waiting int        // changes that were queued and not made
 	dirty   []*channel // told to have news since the last look
 	lost    bool       // more had news than dirty holds
 	closing CloseReason
-	expires time.Time // when it ends; zero is never
-	expiry  *time.Timer
+	later   *later // nil if there is nothing of it
 	// newestEnd is the seq at which one of the channels ended last.
 	newestEnd uint64
+}
+
+// An aside is what few streams need, and those not for long. It is the engine's
+// alone.
+type aside struct {
+	opening opening
+	changes []*change
+	// backfills are sent before it goes on.
+	backfills []*backfill
+	filled    fillCursor          // where the last of them ended
+	floors    map[*channel]uint64 // channels that continue later than position
+	ends      []Ended             // channels of whose end the client is to be told
+
+	// Of a backfill only: what it leaves out, where it ends, and whose it is.
+	except []string
+	until  uint64
+	parent *Subscriber
+}
+
+// nothingAside is the aside of all streams that need none. It is never written to.
+var nothingAside = new(aside)
+
+// setAside makes the aside one that can be written to.
+func (s *Subscriber) setAside() {
+	if s.aside == nothingAside {
+		s.aside = new(aside)
+	}
+}
+
+// tidy drops the aside if nothing of it is needed any more. An idle stream is to
+// take little memory.
+func (s *Subscriber) tidy() {
+	a := s.aside
+	if a != nothingAside && len(a.changes)+len(a.backfills)+len(a.floors)+len(a.ends) == 0 &&
+		a.parent == nil && (a.filled.number == 0 || a.filled.through != s.position) {
+		s.aside = nothingAside
+	}
+}
+
+// A later is what is to happen to a stream. It is guarded by Subscriber.mu.
+type later struct {
+	queued  []*change // not seen by the engine yet
+	waiting int       // changes that were queued and not made
+	expires time.Time // when the stream ends; zero is never
+	expiry  *time.Timer
+}
+
+// planned returns what is to happen to the stream, to add to it.
+func (s *Subscriber) planned() *later {
+	if s.later == nil {
+		s.later = new(later)
+	}
+	return s.later
 }
 
 // An opening is what the first frame of a stream tells.
@@ -153,6 +193,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		return nil, err
 	}
 	s := &Subscriber{
+		aside:       new(aside),
 		hub:         h,
 		retry:       jitter(options.Retry, DefaultRetry),
 		replayLimit: replayLimit(options.ReplayLimit),
@@ -245,7 +286,8 @@ func (s *Subscriber) Channels() []string {
 	return s.session.named
 }
 
-// Resume returns what became of the position that was presented.
+// Resume returns what became of the position that was presented. It is known until
+// the subscriber is handed to an engine.
 func (s *Subscriber) Resume() Resume { return s.opening.resume }
 
 // Close tells the stream to end for a reason, which is sent to the client
@@ -269,20 +311,21 @@ func (s *Subscriber) expireAt(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case at.IsZero() || (!s.expires.IsZero() && s.expires.Before(at)):
+	case at.IsZero() || (s.later != nil && !s.later.expires.IsZero() && s.later.expires.Before(at)):
 		return
-	case s.expiry != nil:
-		s.expiry.Stop()
+	case s.later != nil && s.later.expiry != nil:
+		s.later.expiry.Stop()
 	}
-	s.expires = at
-	s.expiry = time.AfterFunc(time.Until(at), func() { s.Close(CloseExpired) })
+	later := s.planned()
+	later.expires = at
+	later.expiry = time.AfterFunc(time.Until(at), func() { s.Close(CloseExpired) })
 }
 
 func (s *Subscriber) stopExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.expiry != nil {
-		s.expiry.Stop()
+	if s.later != nil && s.later.expiry != nil {
+		s.later.expiry.Stop()
 	}
 }
 
@@ -331,7 +374,7 @@ func (s *Subscriber) advance(seq uint64) {
 
 // skip makes the subscriber continue on a channel behind a later seq.
 func (s *Subscriber) skip(ch *channel, seq uint64) {
-	if s.floors == nil {
+	if s.setAside(); s.floors == nil {
 		s.floors = make(map[*channel]uint64)
 	}
 	s.floors[ch] = seq
