@@ -28,7 +28,7 @@ type waker interface {
 func (s *Subscriber) attach(w waker) {
 	s.mu.Lock()
 	s.waker = w
-	closing := s.closing
+	closing := s.later.why()
 	s.mu.Unlock()
 	if closing != "" && w != nil {
 		w.interrupt()

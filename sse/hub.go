@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,7 +87,7 @@ type Hub struct {
 	idleSize    int64     // the part of size that idle channels have
 	forgotten   uint64    // newest event of the channels of which nothing is known any more
 	ended       ends
-	subscribers map[*Subscriber]struct{}
+	subscribers []*Subscriber
 	sessions    map[string]*session // by connection
 	away        list.List           // *session that was changed and whose client is gone, the longest gone first
 	parked      list.List           // those that were not changed
@@ -108,14 +109,13 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 		return nil, fmt.Errorf("read the state of the record: %w", err)
 	}
 	h := &Hub{
-		broker:      broker,
-		epoch:       state.Newest.Epoch,
-		ready:       make(chan struct{}),
-		options:     options.withDefaults(),
-		subscribers: make(map[*Subscriber]struct{}),
-		sessions:    make(map[string]*session),
-		changes:     firstChange(),
-		reads:       make(chan struct{}, maxReads),
+		broker:   broker,
+		epoch:    state.Newest.Epoch,
+		ready:    make(chan struct{}),
+		options:  options.withDefaults(),
+		sessions: make(map[string]*session),
+		changes:  firstChange(),
+		reads:    make(chan struct{}, maxReads),
 	}
 	h.startAt(state.warmStart().Seq, state.Ended)
 	h.closed, h.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -230,10 +230,7 @@ const drainStep = 2 * time.Millisecond
 func (h *Hub) Drain(ctx context.Context, over time.Duration) {
 	h.mu.Lock()
 	h.draining = true
-	streams := make([]*Subscriber, 0, len(h.subscribers))
-	for s := range h.subscribers {
-		streams = append(streams, s)
-	}
+	streams := slices.Clone(h.subscribers)
 	h.mu.Unlock()
 
 	start := time.Now()

@@ -142,7 +142,7 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
-	closing, end = s.closing, s.newestEnd
+	closing, end = s.later.why(), s.newestEnd
 	var queued []*change
 	if later := s.later; later != nil {
 		queued, later.queued = later.queued, nil

@@ -88,33 +88,32 @@ type Subscriber struct {
 	replayLimit int
 
 	// What it gets, the engine's alone. The slices are never modified.
-	named    []string // as it was asked for
-	cover    []string // the fewest that stand for the same
-	narrowed bool     // except, or a change, left out some of what may be read
+	named []string // as it was asked for
+	cover []string // the fewest that stand for the same
 
 	*aside // never nil
 
 	// Position state, the engine's alone.
 	position uint64
 	work     []*channel // may hold events after position
+	told     uint64     // up to which seq ends were looked for
+	narrowed bool       // except, or a change, left out some of what may be read
 	behind   bool       // memory does not have what comes after position
 	checked  bool       // the record has it, and not more than one replay may hold
 	earliest bool       // is to begin with the earliest that is kept
 	opened   bool       // an engine has begun to answer
+	over     bool       // all channels have ended
 
-	told uint64 // up to which seq ends were looked for
-	over bool   // all channels have ended
-
+	place       int32        // in Hub.subscribers, negative if it is not; guarded by Hub.mu
 	memberships []membership // guarded by Hub.mu
 	counted     uint64       // index.counts when it was last counted; guarded by Hub.mu
 
 	mu      sync.Mutex // guards what follows
 	waker   waker
-	pending bool       // woken, and has not looked since
 	dirty   []*channel // told to have news since the last look
+	later   *later     // nil if there is nothing of it
+	pending bool       // woken, and has not looked since
 	lost    bool       // more had news than dirty holds
-	closing CloseReason
-	later   *later // nil if there is nothing of it
 	// newestEnd is the seq at which one of the channels ended last.
 	newestEnd uint64
 }
@@ -162,6 +161,15 @@ type later struct {
 	waiting int       // changes that were queued and not made
 	expires time.Time // when the stream ends; zero is never
 	expiry  *time.Timer
+	closing CloseReason
+}
+
+// why returns why the stream is to end, empty if it is not. It may be called on nil.
+func (l *later) why() CloseReason {
+	if l == nil {
+		return ""
+	}
+	return l.closing
 }
 
 // planned returns what is to happen to the stream, to add to it.
@@ -193,6 +201,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		return nil, err
 	}
 	s := &Subscriber{
+		place:       -1,
 		aside:       new(aside),
 		hub:         h,
 		retry:       jitter(options.Retry, DefaultRetry),
@@ -206,7 +215,8 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 	if err := h.enroll(s, &options); err != nil {
 		return nil, err
 	}
-	h.subscribers[s] = struct{}{}
+	s.place = int32(len(h.subscribers))
+	h.subscribers = append(h.subscribers, s)
 	h.enter(s, s.cover, 0)
 	if err := h.beginAgain(ctx, s, options.Start); err != nil {
 		h.leave(s)
@@ -266,10 +276,14 @@ func (s *Subscriber) Leave() {
 }
 
 func (h *Hub) leave(s *Subscriber) {
-	if _, ok := h.subscribers[s]; !ok {
+	if s.place < 0 {
 		return
 	}
-	delete(h.subscribers, s)
+	last := h.subscribers[len(h.subscribers)-1]
+	h.subscribers[s.place], last.place = last, s.place
+	h.subscribers[len(h.subscribers)-1] = nil
+	h.subscribers = h.subscribers[:len(h.subscribers)-1]
+	s.place = -1
 	h.exit(s.memberships)
 	s.memberships = nil
 	s.stopExpiry()
@@ -294,8 +308,8 @@ func (s *Subscriber) Resume() Resume { return s.opening.resume }
 // unless it is [CloseClient]. It does not wait. Only the first reason counts.
 func (s *Subscriber) Close(reason CloseReason) {
 	s.mu.Lock()
-	if s.closing == "" {
-		s.closing = reason
+	if later := s.planned(); later.closing == "" {
+		later.closing = reason
 	}
 	w := s.waker
 	s.mu.Unlock()
@@ -333,7 +347,7 @@ func (s *Subscriber) stopExpiry() {
 func (s *Subscriber) closed() CloseReason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	return s.later.why()
 }
 
 // mark tells the subscriber that the channel has something new, and wakes its
