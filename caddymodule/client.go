@@ -73,7 +73,7 @@ func (s *Subscribe) readUser(repl *caddy.Replacer, token *bearer) (string, error
 		return token.user, nil
 	}
 	// White space stays: who is called "alice " is another than alice.
-	user := repl.ReplaceAll(s.User, "")
+	user := strings.Clone(repl.ReplaceAll(s.User, "")) // which has room for the placeholder
 	if len(user) > maxUser || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
 		return "", problemf(http.StatusForbidden, "the name of the user is longer than %d bytes, or has characters in it that none may have", maxUser)
 	}
@@ -141,11 +141,20 @@ func addressKey(address string) string {
 	}
 	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
-		return ip.String()
+		return sameOr(address, ip.String())
 	}
 	network, err := ip.Prefix(64)
 	if err != nil {
 		return address
 	}
 	return network.String()
+}
+
+// sameOr returns the second of two strings, as the first if they are equal: it
+// then takes no memory of its own.
+func sameOr(known, s string) string {
+	if known == s {
+		return known
+	}
+	return s
 }
