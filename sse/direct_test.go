@@ -418,3 +418,21 @@ func TestDirectFair(t *testing.T) {
 		t.Errorf("%d streams of a crowd were served before one of another channel; a turn has %d", served, turn)
 	}
 }
+
+// A stream stayed asleep that had news: the last that it knew of fitted into its
+// socket in part only, and when the rest was written it went to sleep, as there
+// had been nothing behind it, though an event had come meanwhile.
+func TestDirectNewsWhileFull(t *testing.T) {
+	for _, wire := range directWires {
+		t.Run(wire, func(t *testing.T) {
+			h := newHub(t, sse.Options{})
+			s := startDirect(t, wire, h, quiet)
+			s.sendBuffer = 4 << 10
+			c := s.open(t, "channel=a")
+			c.frame(t)
+			publish(t, h, strings.Repeat("x", 900_000), "a")
+			publishN(t, h, 1, "a")
+			checkWords(t, "what came meanwhile", summary(t, []byte(c.frame(t)+c.frame(t))), seqs(1, 2))
+		})
+	}
+}
