@@ -23,10 +23,7 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
 
-	end := subscriber.Stream(r.Context(), w, sse.NewTuning(sse.StreamOptions{
-		Keepalive: time.Duration(s.Keepalive),
-		MaxAge:    time.Duration(s.MaxAge),
-	}))
+	end := subscriber.Stream(r.Context(), w, sse.NewTuning(s.streamOptions()))
 
 	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
 		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
@@ -40,6 +37,19 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	}
 	addLogField(r.Context(), zap.Dict("sse", fields...))
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
+}
+
+// streamOptions are the settings of the route's streams.
+func (s *Subscribe) streamOptions() sse.StreamOptions {
+	options := sse.StreamOptions{
+		Keepalive: time.Duration(s.Keepalive),
+		MaxAge:    time.Duration(s.MaxAge),
+		Lag:       s.Limits.Lag,
+	}
+	if s.Slow == slowDisconnect {
+		options.Slow = sse.SlowDisconnect
+	}
+	return options
 }
 
 // turnAway answers a client for whom there is no room, or not now.

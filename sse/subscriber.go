@@ -101,8 +101,13 @@ type Subscriber struct {
 	// parent is whose backfill this is, nil if it is none.
 	parent *Subscriber
 
+	// tuning has the settings of the stream. The engine sets it before it
+	// attaches and pulls; nil has the defaults.
+	tuning *Tuning
+
 	// Position state, the engine's alone.
 	position uint64
+	opened   uint64              // the head when it began
 	floors   map[*channel]uint64 // channels that continue later than position
 	work     []*channel          // may hold events after position
 	behind   bool                // memory does not have what comes after position
