@@ -40,9 +40,7 @@ func (s *Subscriber) tooFar(bytes int64) bool {
 // each.
 func (s *Subscriber) lag(channels []*channel) (bytes int64) {
 	for _, ch := range channels {
-		if s.item(ch) != "" { // else it is about to be added
-			bytes += ch.bytesAfter(max(s.after(ch), s.opened))
-		}
+		bytes += ch.bytesAfter(max(s.after(ch), s.opened))
 	}
 	return bytes
 }
