@@ -143,7 +143,9 @@ func readMatcher(h httpcaddyfile.Helper) (base string, matchers caddy.ModuleMap,
 //	        per_user    <n>
 //	        channels    <n>
 //	        replay      <n>
+//	        lag         <size>
 //	    }
+//	    slow       reset | disconnect
 //	}
 func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -161,6 +163,7 @@ func (s *Subscribe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_age":   func() error { return parseDurationOrOff(d, &s.MaxAge) },
 		"overload":  func() error { return parseString(d, &s.Overload) },
 		"limits":    func() error { return s.Limits.parse(d) },
+		"slow":      func() error { return parseString(d, &s.Slow) },
 	})
 	if err != nil {
 		return err
@@ -175,9 +178,10 @@ func (l *Limits) parse(d *caddyfile.Dispenser) error {
 		"per_user":    func() error { return parseCount(d, &l.PerUser) },
 		"channels":    func() error { return parseCount(d, &l.Channels) },
 		"replay":      func() error { return parseCount(d, &l.Replay) },
+		"lag":         func() error { return parseSize(d, &l.Lag) },
 	})
 	if err == nil && *l == (Limits{}) {
-		err = d.Err("limits needs a block that sets at least one of connections, per_ip, per_user, channels, replay")
+		err = d.Err("limits needs a block that sets at least one of connections, per_ip, per_user, channels, replay, lag")
 	}
 	return err
 }

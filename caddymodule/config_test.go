@@ -56,6 +56,8 @@ func TestConfigMistakes(t *testing.T) {
 		{"retry negative", `{}`, subscribe + `,"retry":"-1s"}`, []string{"retry", "-1s"}},
 		{"retry below a millisecond", `{}`, subscribe + `,"retry":"1us"}`, []string{"retry"}},
 		{"connections negative", `{}`, subscribe + `,"limits":{"connections":-1}}`, []string{"connections", "-1"}},
+		{"lag negative", `{}`, subscribe + `,"limits":{"lag":-1}}`, []string{"lag", "-1"}},
+		{"slow", `{}`, subscribe + `,"slow":"drop"}`, []string{"slow", `"drop"`, "reset", "disconnect"}},
 		{"channels negative", `{}`, subscribe + `,"limits":{"channels":-1}}`, []string{"channels", "-1"}},
 
 		{"api, unknown field", `{}`, api + `,"unauthenticated":true,"token":"x"}`, []string{"token"}},

@@ -28,10 +28,7 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, taken *seat) 
 	o := &openStream{route: s.route, seat: taken, start: time.Now(), resume: taken.stream.Resume()}
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", taken.connection), slog.String("user", taken.user), slog.Any("channels", taken.stream.Channels()))
-	tuning := sse.NewTuning(sse.StreamOptions{
-		Keepalive: time.Duration(s.Keepalive),
-		MaxAge:    time.Duration(s.MaxAge),
-	})
+	tuning := sse.NewTuning(s.streamOptions())
 	if conn, ok := directConn(w, r); ok {
 		line, undo := s.takeLine(w, r)
 		o.line = line
@@ -80,6 +77,19 @@ func (o *openStream) field(end *sse.End) zap.Field {
 		fields = append(fields, zap.String("error", end.Err.Error()))
 	}
 	return zap.Dict("sse", fields...)
+}
+
+// streamOptions are the settings of the route's streams.
+func (s *Subscribe) streamOptions() sse.StreamOptions {
+	options := sse.StreamOptions{
+		Keepalive: time.Duration(s.Keepalive),
+		MaxAge:    time.Duration(s.MaxAge),
+		Lag:       s.Limits.Lag,
+	}
+	if s.Slow == slowDisconnect {
+		options.Slow = sse.SlowDisconnect
+	}
+	return options
 }
 
 // turnAway answers a client for whom there is no room, or not now.

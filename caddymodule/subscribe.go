@@ -89,6 +89,13 @@ type Subscribe struct {
 	// Default: retry.
 	Overload string `json:"overload,omitempty"`
 
+	// What becomes of a stream whose client reads too slowly: one that lags
+	// behind more than the limit, or whose next events are no longer kept.
+	// `reset` skips it ahead to the newest event and tells it by `hub:reset`
+	// which channels lost something; `disconnect` ends it, and its client comes
+	// back and gets what it missed if that is kept. Default: reset.
+	Slow string `json:"slow,omitempty"`
+
 	// Bounds on what clients can take.
 	Limits Limits `json:"limits,omitzero"`
 
@@ -122,11 +129,18 @@ type Limits struct {
 	// Events that a client which comes back may have missed. One that
 	// missed more is told so instead. Negative is no limit. Default: 10000.
 	Replay int `json:"replay,omitempty"`
+
+	// Bytes of events that a stream may lag behind while it is open, of those
+	// published meanwhile on its channels. Default: no limit but what is kept.
+	Lag int64 `json:"lag,omitempty"`
 }
 
 const (
 	overloadRetry = "retry"
 	overload503   = "503"
+
+	slowReset      = "reset"
+	slowDisconnect = "disconnect"
 
 	defaultLimitChannels = 100
 	defaultSession       = caddy.Duration(2 * time.Minute)
@@ -196,6 +210,8 @@ func (s *Subscribe) setUp() (err error) {
 	switch {
 	case s.Overload != "" && s.Overload != overloadRetry && s.Overload != overload503:
 		return fmt.Errorf("overload must be %s or %s, not %q", overloadRetry, overload503, s.Overload)
+	case s.Slow != "" && s.Slow != slowReset && s.Slow != slowDisconnect:
+		return fmt.Errorf("slow must be %s or %s, not %q", slowReset, slowDisconnect, s.Slow)
 	case s.Keepalive > 0 && time.Duration(s.Keepalive) < time.Millisecond:
 		return fmt.Errorf("keepalive must be at least a millisecond, not %s", time.Duration(s.Keepalive))
 	case s.Retry != 0 && time.Duration(s.Retry) < time.Millisecond:
@@ -236,6 +252,9 @@ func (l *Limits) setUp() error {
 		if limit.n < 0 {
 			return fmt.Errorf("limits: %s must be at least 1, not %d", limit.name, limit.n)
 		}
+	}
+	if l.Lag < 0 {
+		return fmt.Errorf("limits: lag must be at least 1 byte, not %d", l.Lag)
 	}
 	l.Channels = cmp.Or(l.Channels, defaultLimitChannels)
 	return nil

@@ -33,6 +33,9 @@ func (s *Subscriber) pullBehind(ctx context.Context) batch {
 	if len(s.backfills) > 0 {
 		return s.backfillBehind(ctx)
 	}
+	if s.lagsBehind() {
+		return s.skipAhead()
+	}
 	if !s.checked {
 		kept, err := s.countKept(ctx, s.cover)
 		if err == nil && kept > s.replayLimit {
@@ -65,11 +68,15 @@ func (s *Subscriber) failBehind(ctx context.Context, err error) batch {
 }
 
 // resetBehind gives up what is missing, tells the client, and goes on from
-// memory.
+// memory; or it ends the stream, so that its client comes back for what there is.
 func (s *Subscriber) resetBehind(missing func(*Subscriber) []Reset) batch {
 	h := s.hub
 	h.mu.Lock()
 	resets := missing(s)
+	if len(resets) > 0 && s.disconnects() {
+		h.mu.Unlock()
+		return batch{closing: CloseSlow}
+	}
 	h.giveUp(s, resets)
 	s.goOn()
 	h.mu.Unlock()
@@ -91,7 +98,7 @@ func (s *Subscriber) catchUp() {
 
 // goOn ends being behind.
 func (s *Subscriber) goOn() {
-	s.behind = false
+	s.behind, s.earliest = false, false
 	s.work = s.hub.news(s)
 }
 

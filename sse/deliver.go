@@ -44,6 +44,15 @@ type StreamOptions struct {
 	// MaxAge ends the stream when it is that old, less up to a tenth at
 	// random; its client comes back at once. Zero or negative is no limit.
 	MaxAge time.Duration
+	// Lag is how many bytes of events the stream may be behind: of those that
+	// were published on its channels since it was opened, what it has not been
+	// given. What it replays when it opens does not count, and an event on
+	// several of its channels counts for each. Zero or negative is no limit:
+	// then it may be as far behind as events are kept.
+	Lag int64
+	// Slow says what becomes of a stream that is further behind. The zero
+	// value is [SlowReset].
+	Slow Slow
 }
 
 // DefaultKeepalive is the longest silence unless it is configured.

@@ -28,7 +28,8 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 	if err != nil {
 		return false
 	}
-	st := &directStream{subscriber: s, socket: socket, tuning: tuning, ended: ended}
+	s.tuning = tuning
+	st := &directStream{subscriber: s, socket: socket, ended: ended}
 	writer, err := s.hub.writer()
 	if err != nil {
 		st.socket.giveBack()
@@ -55,7 +56,6 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 type directStream struct {
 	subscriber *Subscriber
 	writer     *writer
-	tuning     *Tuning
 	ended      func(End)
 	socket     socket
 	slot       uint32 // the poller's
@@ -99,7 +99,7 @@ func (st *directStream) begin(w http.ResponseWriter) (taken bool, err error) {
 	// and leaves it out of the answer.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.WriteHeader(http.StatusOK)
-	s.opened = true
+	s.answered = true
 	controller := http.NewResponseController(w)
 	n, err := w.Write(s.openFrame())
 	st.bytes += uint64(n)

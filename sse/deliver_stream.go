@@ -3,8 +3,10 @@ package sse
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -38,6 +40,7 @@ const (
 // at once with an error that matches [http.ErrNotSupported].
 func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, tuning *Tuning) End {
 	defer s.Leave()
+	s.tuning = tuning
 	st := &stream{
 		subscriber: s,
 		w:          w,
@@ -63,11 +66,13 @@ type stream struct {
 	mu         sync.Mutex  // guards what follows
 	interrupts *time.Timer // runs from interrupt on
 	detached   bool
+	// interrupted is set when the write was given a deadline that has passed.
+	interrupted bool
 }
 
 func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	options := tuning.Load()
-	if !st.subscriber.opened {
+	if !st.subscriber.answered {
 		SetHeader(st.w.Header())
 		st.w.WriteHeader(http.StatusOK)
 	}
@@ -81,7 +86,7 @@ func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	keepalive := startTimer(keepaliveAfter(options.Keepalive))
 	defer keepalive.Stop()
 
-	if !s.opened {
+	if !s.answered {
 		st.write(s.openFrame(), 0)
 		st.flush()
 	}
@@ -163,9 +168,14 @@ func (st *stream) close(reason CloseReason) {
 }
 
 // fail ends a stream that cannot be written to. If it was told to end, that is
-// why: its write was interrupted.
+// why: its write was interrupted. An HTTP server that gives up a write cancels the
+// request too, as if the client had left.
 func (st *stream) fail(err error) {
-	st.end.Reason, st.end.Err = cmp.Or(st.subscriber.closed(), CloseClient), err
+	reason := cmp.Or(st.subscriber.closed(), CloseClient)
+	if reason == CloseClient && errors.Is(err, os.ErrDeadlineExceeded) && !st.wasInterrupted() {
+		reason = CloseSlow
+	}
+	st.end.Reason, st.end.Err = reason, err
 }
 
 // wake implements waker.
@@ -188,11 +198,18 @@ func (st *stream) interrupt() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		if !st.detached {
+			st.interrupted = true
 			// The error is that of a writer without deadlines, whose
 			// writes can only end by themselves.
 			_ = http.NewResponseController(innermost(st.w)).SetWriteDeadline(time.Now())
 		}
 	})
+}
+
+func (st *stream) wasInterrupted() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.interrupted
 }
 
 // detach ends the use of the response writer by others than its handler.

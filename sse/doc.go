@@ -57,7 +57,9 @@
 // batch that is being written (256 KiB at most, or one event), and what the
 // operating system buffers for its socket, and holds up nobody. When it
 // reads again it is sent, in large writes, what its channels still hold after
-// its position, or a reset when that has been evicted.
+// its position, or a reset when that has been evicted. [StreamOptions] can
+// bound how many bytes it may stay behind, and have it disconnected instead: its
+// client then comes back for what is kept.
 //
 // # Shutdown
 //

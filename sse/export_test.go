@@ -38,7 +38,7 @@ func (s *Subscriber) next() batch {
 		if b.behind {
 			b = s.pullBehind(context.Background())
 		}
-		if len(b.bytes) > 0 || !b.some() {
+		if len(b.bytes) > 0 || b.closing != "" || !b.some() {
 			return b
 		}
 		b.release()
@@ -60,6 +60,16 @@ func (s *Subscriber) Discard() (events int) {
 func (s *Subscriber) OpenFrame() []byte      { return s.openFrame() }
 func (s *Subscriber) KeepaliveFrame() []byte { return s.keepaliveFrame() }
 func (s *Subscriber) WorkLen() int           { return len(s.work) }
+
+func (s *Subscriber) Tune(t *Tuning) { s.tuning = t }
+func (s *Subscriber) Lagging() bool  { return s.lagging() }
+
+// Lag returns how many bytes the stream lags behind.
+func (s *Subscriber) Lag() int64 {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.lag(s.hub.news(s))
+}
 
 // Attach makes functions the subscriber's engine.
 func (s *Subscriber) Attach(wake, interrupt func()) { s.attach(funcWaker{wake, interrupt}) }

@@ -35,12 +35,28 @@ type history struct {
 	evicted  uint64 // seq of the newest entry that is gone
 	// evictedAt is the time of that entry, Unix time in nanoseconds.
 	evictedAt int64
+	// total is the frame bytes of all entries there ever were, marks how many
+	// they had been at some of those that are gone, oldest first.
+	total int64
+	marks []mark
 }
+
+// A mark tells how many frame bytes there had been up to an entry.
+type mark struct {
+	seq   uint64
+	total int64
+}
+
+// maxMarks bounds what a history remembers of its evicted segments. Beyond it
+// those go first that are missed least, so that marks stand the closer the later
+// they are: the farther back somebody is, the less exactly that need be known.
+const maxMarks = 12
 
 type segment struct {
 	channel *channel
 	frames  []byte
 	entries []entry
+	base    int64         // what history.total was when it began
 	size    int           // what it counts for in the hub's budget
 	order   *list.Element // its place in Hub.segments
 }
@@ -57,7 +73,16 @@ type entry struct {
 type run struct {
 	frames  []byte
 	entries []entry
-	newest  bool // nothing was behind it
+	newest  bool  // nothing was behind it
+	rest    int64 // the bytes of its first frame and of all that follow it in the history
+}
+
+// behind returns the bytes of the i-th frame and of all that follow it.
+func (r run) behind(i int) int64 {
+	if i == len(r.entries) {
+		return 0
+	}
+	return r.rest - int64(r.start(i))
 }
 
 func (r run) frame(i int) []byte { return r.frames[r.start(i):r.entries[i].end] }
@@ -87,6 +112,7 @@ func (h *history) append(ch *channel, frame []byte, seq uint64, at int64) (*segm
 	seg.entries = append(seg.entries, entry{seq: seq, at: at, end: len(seg.frames)})
 	h.count++
 	h.bytes += len(frame)
+	h.total += int64(len(frame))
 	h.last = seq
 
 	size := int(unsafe.Sizeof(*seg)) + cap(seg.frames) + cap(seg.entries)*int(unsafe.Sizeof(entry{}))
@@ -106,7 +132,7 @@ func (h *history) newest() *segment {
 // fill the next, which therefore begins at its size; the first of a channel
 // begins small, as most channels hold few events.
 func (h *history) startSegment(ch *channel, prev *segment) *segment {
-	seg := &segment{channel: ch}
+	seg := &segment{channel: ch, base: h.total}
 	if prev != nil {
 		seg.frames = make([]byte, 0, segmentBytes)
 		seg.entries = make([]entry, 0, len(prev.entries))
@@ -137,7 +163,41 @@ func (h *history) dropOldest() *segment {
 	h.count -= len(seg.entries)
 	h.bytes -= len(seg.frames)
 	h.evicted, h.evictedAt = seg.last().seq, seg.last().at
+	h.mark(mark{h.evicted, seg.base + int64(len(seg.frames))})
 	return seg
+}
+
+func (h *history) mark(m mark) {
+	h.marks = append(h.marks, m)
+	if len(h.marks) <= maxMarks {
+		return
+	}
+	distance := func(i int) float64 { return float64(h.total-h.marks[i].total) + 1 }
+	least := 1
+	for i := 2; i < len(h.marks)-1; i++ {
+		// Whoever is just behind the mark before it is thought to be at the one after.
+		if distance(i-1)/distance(i+1) < distance(least-1)/distance(least+1) {
+			least = i
+		}
+	}
+	h.marks = slices.Delete(h.marks, least, least+1)
+}
+
+// bytesAfter returns how many bytes the frames of the entries after seq have, be
+// they kept or not. Of those that are gone it may leave out the oldest.
+func (h *history) bytesAfter(seq uint64) int64 {
+	r, i, hole := h.after(seq)
+	if !hole {
+		return r.behind(i)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.marks {
+		if m.seq > seq {
+			return h.total - m.total
+		}
+	}
+	return 0 // never: the newest mark is that of what was evicted last
 }
 
 // after returns the run that holds the first entry after seq, and the index of
@@ -158,7 +218,8 @@ func (h *history) after(seq uint64) (r run, i int, hole bool) {
 	if n == len(h.segments) {
 		return run{}, 0, false
 	}
-	r = run{h.segments[n].frames, h.segments[n].entries, n == len(h.segments)-1}
+	seg := h.segments[n]
+	r = run{frames: seg.frames, entries: seg.entries, newest: n == len(h.segments)-1, rest: h.total - seg.base}
 	return r, r.search(seq), false
 }
 

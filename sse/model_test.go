@@ -27,7 +27,9 @@ type world struct {
 	bursts  int              // events that are published together
 	chaos   bool             // evict everything now and then
 	trim    func(seq uint64) // gives up a part of the record; may be nil
+	stream  sse.StreamOptions
 
+	cuts   atomic.Uint64 // streams that were ended because they were slow
 	issued atomic.Uint64 // no event beyond it was published so far
 	over   chan struct{} // closed when the last one was published
 	mu     sync.Mutex    // guards what follows
@@ -136,8 +138,10 @@ type modelClient struct {
 	received map[uint64]string // data by seq
 	excuses  []excuse
 	resets   int
-	finished context.CancelFunc
-	failures []string
+	// lagResets are those for lag, of channels.
+	lagResets int
+	finished  context.CancelFunc
+	failures  []string
 }
 
 // An excuse is a reset: events on the channels from..to may be missing.
@@ -222,7 +226,13 @@ func (c *modelClient) connect(ctx context.Context) {
 	if c.id%2 == 0 {
 		keepalive = time.Duration(1+c.rand.IntN(300)) * time.Microsecond // their ids move the client's
 	}
-	end := s.Stream(streamCtx, &recorder{onWrite: c.write, onFlush: c.flush}, sse.NewTuning(sse.StreamOptions{Keepalive: keepalive}))
+	options := c.world.stream
+	options.Keepalive = keepalive
+	end := s.Stream(streamCtx, &recorder{onWrite: c.write, onFlush: c.flush}, sse.NewTuning(options))
+	if end.Reason == sse.CloseSlow && options.Slow == sse.SlowDisconnect {
+		c.cuts.Add(1)
+		return
+	}
 	if end.Reason != sse.CloseClient || (end.Err != nil && !errors.Is(end.Err, errGone)) {
 		c.t.Errorf("client %d: the stream ends with %+v", c.id, end)
 	}
@@ -279,6 +289,11 @@ func (c *modelClient) receiveLocked(b block) {
 		c.openedLocked(b)
 	case b.is("hub:reset"):
 		c.resetLocked(b.state(c.t).Reset, b.id.Seq)
+		if c.world.stream.Slow == sse.SlowDisconnect {
+			c.failLocked("it is reset while it is connected")
+		}
+	case b.is("hub:close"):
+		return
 	case !b.is("") && b.id.Seq <= c.last.Seq:
 		c.failLocked("event %v after %v", b.id, c.last)
 	case !b.is(""):
@@ -322,12 +337,16 @@ func (c *modelClient) resetLocked(resets []sse.Reset, seq uint64) {
 	e := excuse{from: c.last.Seq, to: c.issued.Load()}
 	for _, r := range resets {
 		e.items = append(e.items, r.Channel)
-		if !slices.Contains(c.items, r.Channel) || r.Reason != sse.ResetExpired {
+		lags := r.Reason == sse.ResetLimit && c.world.stream.Lag > 0
+		if lags {
+			c.lagResets++
+		}
+		if !slices.Contains(c.items, r.Channel) || (r.Reason != sse.ResetExpired && !lags) {
 			c.failLocked("reset of %v at %d", r, seq)
 		}
 	}
 	c.excuses = append(c.excuses, e)
-	if c.resets++; c.keepAll {
+	if c.resets++; c.keepAll && (c.world.stream.Lag == 0 || c.world.stream.Slow == sse.SlowDisconnect) {
 		c.failLocked("reset of %v although everything is kept", resets)
 	}
 }
@@ -418,21 +437,23 @@ func TestModel(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			w := &world{
-				t: t, seed: rand.Uint64(),
-				hub: newHubOn(t, tc.broker, tc.options), keepAll: tc.keepAll, bursts: tc.bursts, chaos: tc.chaos,
-				over: make(chan struct{}), record: make(map[uint64]sse.Event),
-			}
-			w.moved = sync.NewCond(&w.mu)
+			w := newWorld(t, newHubOn(t, tc.broker, tc.options), tc.names)
+			w.keepAll, w.bursts, w.chaos = tc.keepAll, tc.bursts, tc.chaos
 			if k, ok := tc.broker.(*keeper); ok && !tc.keepAll {
 				w.trim = k.trim
-			}
-			for i := range tc.names {
-				w.names = append(w.names, fmt.Sprintf("%c%c%d", 'a'+rune(i%3), 'a'+rune(i%5), i))
 			}
 			w.run()
 		})
 	}
+}
+
+func newWorld(t *testing.T, h *sse.Hub, names int) *world {
+	w := &world{t: t, seed: rand.Uint64(), hub: h, over: make(chan struct{}), record: make(map[uint64]sse.Event)}
+	w.moved = sync.NewCond(&w.mu)
+	for i := range names {
+		w.names = append(w.names, fmt.Sprintf("%c%c%d", 'a'+rune(i%3), 'a'+rune(i%5), i))
+	}
+	return w
 }
 
 func (w *world) run() {
@@ -460,9 +481,10 @@ func (w *world) run() {
 	w.mu.Unlock()
 	running.Wait()
 
-	resets := 0
+	resets, lagged := 0, 0
 	for _, c := range all {
 		resets += c.resets
+		lagged += c.lagResets
 		c.checkLocked() // it has ended
 		for i, failure := range c.failures {
 			if i == 5 {
@@ -474,7 +496,7 @@ func (w *world) run() {
 	if ctx.Err() != nil {
 		w.t.Errorf("seed %d: not everybody has everything after 30 s", w.seed)
 	}
-	w.t.Logf("seed %d: %d events, %d resets", w.seed, len(w.record), resets)
+	w.t.Logf("seed %d: %d events, %d resets, %d for lag, %d cut", w.seed, len(w.record), resets, lagged, w.cuts.Load())
 }
 
 // chooseItems gives the client names and patterns, of which some cover others

@@ -88,7 +88,9 @@ func (s *Subscriber) pullTo(limit uint64) batch {
 }
 
 // some reports whether there is anything to do about the batch.
-func (b *batch) some() bool { return len(b.bytes) > 0 || b.behind || b.again }
+func (b *batch) some() bool {
+	return len(b.bytes) > 0 || b.behind || b.again || b.closing != ""
+}
 
 func (s *Subscriber) pullEvents(head uint64) batch {
 	switch {
@@ -108,8 +110,11 @@ func (s *Subscriber) pullRest(head uint64) batch {
 	}
 	ch := s.work[0]
 	r, first, hole := ch.history.after(s.after(ch))
-	if hole {
+	switch {
+	case hole:
 		return s.fallBehind()
+	case s.tooFar(r.behind(first)):
+		return s.skipAhead()
 	}
 	end := r.search(head)
 	if first >= end {
@@ -180,6 +185,8 @@ func (s *Subscriber) pullMany(head uint64) batch {
 	switch {
 	case hole:
 		return s.fallBehind()
+	case s.tooFar(cursors.behind()):
+		return s.skipAhead()
 	case len(cursors) < 2:
 		s.keepWork(cursors)
 		return s.pullRest(head)
@@ -304,6 +311,14 @@ func (c *cursor) step() {
 }
 
 type cursors []*cursor
+
+// behind returns the bytes of all that the channels have from there on.
+func (c cursors) behind() (bytes int64) {
+	for _, cursor := range c {
+		bytes += cursor.run.behind(cursor.next)
+	}
+	return bytes
+}
 
 func (c cursors) Len() int           { return len(c) }
 func (c cursors) Less(i, j int) bool { return c[i].seq() < c[j].seq() }

@@ -54,7 +54,7 @@ func (h *Hub) countUnlocked(ctx context.Context, s *Subscriber, items []string) 
 // of which memory does not have all that the subscriber needs.
 func (h *Hub) place(s *Subscriber, start Start) (lacking []string) {
 	head := h.head.Load()
-	s.position = head
+	s.position, s.opened = head, head
 	s.opening.resume = ResumeComplete
 	switch {
 	case start.kind == startLatest:

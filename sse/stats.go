@@ -15,13 +15,14 @@ const (
 
 	CloseKicked   CloseReason = "kicked"   // see Hub.Kick
 	CloseReplaced CloseReason = "replaced" // the client opened another stream of the same connection
+	CloseSlow     CloseReason = "slow"     // the client read too slowly
 )
 
 // CloseClient is the reason of a stream that the hub did not end: the client
 // left, or the connection broke.
 const CloseClient CloseReason = "client"
 
-var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy, CloseEnded, CloseKicked, CloseReplaced}
+var closeReasons = []CloseReason{CloseClient, CloseDrain, CloseExpired, CloseBusy, CloseEnded, CloseKicked, CloseReplaced, CloseSlow}
 
 // A ResetReason says why events are missing.
 type ResetReason string

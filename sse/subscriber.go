@@ -93,15 +93,20 @@ type Subscriber struct {
 
 	*aside // never nil
 
+	// tuning has the settings of the stream. The engine sets it before it
+	// attaches and pulls; nil has the defaults.
+	tuning *Tuning
+
 	// Position state, the engine's alone.
 	position uint64
+	opened   uint64     // the head when it began
 	work     []*channel // may hold events after position
 	told     uint64     // up to which seq ends were looked for
 	narrowed bool       // except, or a change, left out some of what may be read
 	behind   bool       // memory does not have what comes after position
 	checked  bool       // the record has it, and not more than one replay may hold
 	earliest bool       // is to begin with the earliest that is kept
-	opened   bool       // an engine has begun to answer
+	answered bool       // an engine has begun to answer
 	over     bool       // all channels have ended
 
 	place       int32        // in Hub.subscribers, negative if it is not; guarded by Hub.mu

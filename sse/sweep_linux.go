@@ -1,9 +1,6 @@
 package sse
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // The writers look at all of their streams from time to time, since idle ones have
 // no timers of their own.
@@ -25,9 +22,6 @@ func tickFor(keepalive time.Duration) time.Duration {
 	return min(max(keepalive/8, leastTick), mostTick)
 }
 
-// errNoReader is why a stream ended whose client was given up.
-var errNoReader = errors.New("sse: the client has read nothing for too long")
-
 // sweep looks at all streams if it is time to.
 func (w *writer) sweep(now int64) {
 	w.mu.Lock()
@@ -37,19 +31,32 @@ func (w *writer) sweep(now int64) {
 		return
 	}
 	w.swept = now
+	old, full := w.look(now)
+	for _, st := range old {
+		st.subscriber.Close(CloseExpired)
+	}
+	// They stay full meanwhile: it is the writer itself that takes them up.
+	for _, st := range full {
+		if now-st.written > int64(deadAfter) || st.lagsTooFar() {
+			st.subscriber.Close(CloseSlow)
+		}
+	}
+}
+
+// look queues the streams that something is to be written to, and returns those that
+// are too old, and those whose sockets are full.
+func (w *writer) look(now int64) (old, full []*directStream) {
 	tick := mostTick
-	var expired []*Subscriber
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, st := range w.streams {
-		options := st.tuning.Load()
+		options := st.subscriber.tuning.Load()
 		tick = min(tick, tickFor(options.Keepalive))
 		switch {
 		case st.tooOld(options.MaxAge, now):
-			expired = append(expired, st.subscriber)
-		case st.state == directFull && now-st.written > int64(deadAfter):
-			st.gone = true
-			w.queue(st, 1)
+			old = append(old, st)
 		case st.state == directFull:
+			full = append(full, st)
 			w.queue(st, fewStreams+1) // should its room not have been told of
 		case st.state == directIdle && st.isSilent(options.Keepalive, now):
 			st.due = true
@@ -57,10 +64,13 @@ func (w *writer) sweep(now int64) {
 		}
 	}
 	w.tick = tick
-	w.mu.Unlock()
-	for _, s := range expired {
-		s.Close(CloseExpired)
-	}
+	return old, full
+}
+
+// lagsTooFar reports whether a stream whose socket is full is to end for what it
+// lags behind. One that is to be reset is told when it can be written to.
+func (st *directStream) lagsTooFar() bool {
+	return st.subscriber.tuning.Load().Slow == SlowDisconnect && st.subscriber.lagging()
 }
 
 // isSilent reports whether nothing was written for about as long as may be. Up to

@@ -104,7 +104,7 @@ func (w *writer) join(st *directStream) {
 	w.mu.Lock()
 	st.place = int32(len(w.streams))
 	w.streams = append(w.streams, st)
-	w.tick = min(w.tick, tickFor(st.tuning.Load().Keepalive))
+	w.tick = min(w.tick, tickFor(st.subscriber.tuning.Load().Keepalive))
 	w.mu.Unlock()
 	err := w.poller.add(st)
 	st.subscriber.attach(st)
