@@ -26,8 +26,9 @@ type publisher struct {
 // newPublisher connects to the publish endpoint, to publish one event on a
 // channel at a time. The connection is unusable once ctx is done.
 func (s *server) newPublisher(ctx context.Context, channel string, size int) (*publisher, error) {
-	data := bytes.Repeat([]byte{'x'}, size)
-	return s.newPoster(ctx, "/"+channel, "", data, []int{0}, size)
+	of := engines[s.engine].post(channel)
+	body := append([]byte(of.before), bytes.Repeat([]byte{'x'}, size)...)
+	return s.newPoster(ctx, of.path, of.header, append(body, of.after...), []int{len(of.before)}, size)
 }
 
 // newArrayPublisher connects like newPublisher, to publish one event on each of
@@ -43,7 +44,7 @@ func (s *server) newArrayPublisher(ctx context.Context, channels []string, size 
 		at = append(at, len(body))
 		body = append(append(body, bytes.Repeat([]byte{'x'}, size)...), `"}`...)
 	}
-	return s.newPoster(ctx, "", "Content-Type: application/json\r\n", append(body, ']'), at, size)
+	return s.newPoster(ctx, "/sse/publish", "Content-Type: application/json\r\n", append(body, ']'), at, size)
 }
 
 func (s *server) newPoster(ctx context.Context, path, header string, body []byte, at []int, size int) (*publisher, error) {
@@ -51,7 +52,7 @@ func (s *server) newPoster(ctx context.Context, path, header string, body []byte
 	if err != nil {
 		return nil, err
 	}
-	request := fmt.Appendf(nil, "POST /sse/publish%s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n",
+	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n",
 		path, s.publishAt, header, len(body))
 	request = append(request, body...)
 	p := &publisher{conn: conn, answers: bufio.NewReader(conn), request: request}
@@ -118,7 +119,7 @@ func (p *publisher) post(series uint32, n int) error {
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
+	if err == nil && answer.StatusCode/100 != 2 {
 		err = errors.New(answer.Status + ": " + string(body))
 	}
 	return err
