@@ -15,6 +15,7 @@ import (
 // costs as little as it can: server and client share the machine.
 type audience struct {
 	address  string
+	ahead    int // streams that are opened before others have an answer; 0 is no limit
 	receiver receiver
 	expected atomic.Pointer[expectation] // what may arrive now
 	ended    chan struct{}               // closed when nothing is read any more
@@ -70,7 +71,7 @@ func (s *server) open(ctx context.Context, wanted []subscription, e expectation)
 // openShared is open with several streams on each connection, of HTTP/2.
 func (s *server) openShared(ctx context.Context, wanted []subscription, e expectation, share int) (*audience, error) {
 	a := &audience{
-		address: s.streamsAt, streams: make([]stream, len(wanted)), opening: len(wanted),
+		address: s.streamsAt, ahead: engines[s.engine].ahead, streams: make([]stream, len(wanted)), opening: len(wanted),
 		open: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for i, w := range wanted {

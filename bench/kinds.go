@@ -35,7 +35,7 @@ var (
 	h2Fanout = fanoutKind{
 		title: "HTTP/2 over TLS", protocol: secureH2, streams: 2000,
 		engines: []string{"naive", "caddy"},
-		steps:   []step{stepMemory, stepSingle, stepBusy, stepSlow, stepShared},
+		steps:   []step{stepMemory, stepShared, stepSingle, stepBusy, stepSlow},
 	}
 	peersFanout = fanoutKind{
 		title: "Beside others, HTTP/1.1", protocol: plainHTTP1, streams: 3000,

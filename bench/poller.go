@@ -34,7 +34,7 @@ func (p *poller) receive(a *audience) error {
 	buffer := make([]byte, 64<<10)
 	for !a.closing.Load() {
 		timeout := 50
-		if len(p.sockets) < len(a.streams) {
+		if p.mayConnect(a) {
 			timeout = 0
 			if err := p.connect(a, at); err != nil {
 				return err
@@ -51,6 +51,17 @@ func (p *poller) receive(a *audience) error {
 		}
 	}
 	return nil
+}
+
+// mayConnect reports whether there is a next stream to be opened now.
+func (p *poller) mayConnect(a *audience) bool {
+	if len(p.sockets) == len(a.streams) || a.ahead == 0 {
+		return len(p.sockets) < len(a.streams)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answered := len(a.streams) - a.opening
+	return len(p.sockets)-answered < a.ahead
 }
 
 // connect opens the next streams.

@@ -27,6 +27,8 @@ const (
 	mostReloaded = 1.05
 	// reloadEvents is how many events are published for each reload.
 	reloadEvents = 6
+	// publishTries is how often an event is published that has no answer.
+	publishTries = 5
 )
 
 func (set *reload) flags(f *flag.FlagSet) {
@@ -55,6 +57,7 @@ func (set *reload) limit() time.Duration { return time.Duration(set.rounds) * ro
 // A reloadRound has what happened to the streams, and the server's memory.
 type reloadRound struct {
 	dropped, lost int
+	again         int // publishes that were repeated
 	before, after int
 	p99           time.Duration
 }
@@ -104,7 +107,7 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 	if r.before, err = s.memory(ctx); err != nil {
 		return r, err
 	}
-	if err := set.publishAndReload(ctx, s, events); err != nil {
+	if r.again, err = set.publishAndReload(ctx, s, events); err != nil {
 		return r, err
 	}
 	if err := a.wait(ctx, events.complete); err != nil && !errors.Is(err, errSilence) {
@@ -119,8 +122,8 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 }
 
 // publishAndReload publishes events by the clock, and reloads amid each few of
-// them.
-func (set *reload) publishAndReload(ctx context.Context, s *server, events *series) error {
+// them. It returns how many publishes had to be repeated.
+func (set *reload) publishAndReload(ctx context.Context, s *server, events *series) (again int, err error) {
 	every := time.NewTicker(max(time.Second*time.Duration(set.streams)/slowRate, 10*time.Millisecond))
 	defer every.Stop()
 	reloaded := make(chan error, set.reloads)
@@ -128,28 +131,40 @@ func (set *reload) publishAndReload(ctx context.Context, s *server, events *seri
 		if n%reloadEvents == reloadEvents/2 {
 			go func() { reloaded <- s.reload(ctx) }()
 		}
-		// Like any that waits, a connection without a request is closed
-		// by a reload.
-		p, err := s.newPublisher(ctx, "all", set.size)
+		repeated, err := set.publish(ctx, s, events.id, n)
 		if err != nil {
-			return err
+			return 0, fmt.Errorf("publish: %w", err)
 		}
-		err = p.post(events.id, n)
-		p.close()
-		if err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
+		again += repeated
 		select {
 		case <-every.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-	var err error
 	for range set.reloads {
 		err = errors.Join(err, <-reloaded)
 	}
-	return err
+	return again, err
+}
+
+// publish publishes an event as one does that must not be lost: with an id, and
+// again if there is no answer. A reload closes connections that wait, also those
+// that it has not accepted. It returns how often that was needed.
+func (set *reload) publish(ctx context.Context, s *server, series uint32, n int) (again int, err error) {
+	path := fmt.Sprintf("/sse/publish/all?id=%d", n)
+	for again = range publishTries {
+		var p *publisher
+		if p, err = s.newPoster(ctx, path, "", bytes.Repeat([]byte{'x'}, set.size), []int{0}, set.size); err != nil {
+			continue
+		}
+		err = p.post(series, n)
+		p.close()
+		if err == nil {
+			break
+		}
+	}
+	return again, err
 }
 
 // reload has Caddy load its configuration again, as `caddy reload --force`
@@ -178,11 +193,12 @@ func (set *reload) report(rounds []reloadRound) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## %d reloads with %d streams\n\n", set.reloads, set.streams)
 	fmt.Fprintf(&b, "%d events are published meanwhile. Medians of %d rounds, memory after a garbage collection.\n\n", set.reloads*reloadEvents, set.rounds)
-	tableHead(&b, "streams dropped", "events lost", "p99 ms", "memory before MB", "after MB", "after ÷ before", "KB a reload")
+	tableHead(&b, "streams dropped", "events lost", "publishes repeated", "p99 ms", "memory before MB", "after MB", "after ÷ before", "KB a reload")
 	of := func(value func(reloadRound) float64) float64 { return median(rounds, value) }
 	tableRow(&b,
 		fmt.Sprintf("%.0f", of(func(r reloadRound) float64 { return float64(r.dropped) })),
 		fmt.Sprintf("%.0f", of(func(r reloadRound) float64 { return float64(r.lost) })),
+		fmt.Sprintf("%.0f", of(func(r reloadRound) float64 { return float64(r.again) })),
 		fmt.Sprintf("%.1f", of(func(r reloadRound) float64 { return milliseconds(r.p99) })),
 		fmt.Sprintf("%.1f", of(func(r reloadRound) float64 { return float64(r.before) / 1e6 })),
 		fmt.Sprintf("%.1f", of(func(r reloadRound) float64 { return float64(r.after) / 1e6 })),

@@ -155,9 +155,22 @@ func (c *contestant) leave() error {
 	return err
 }
 
-// measureMemory is the first step, and serves one stream and some events before
-// it looks, so that what the server needs once is not counted.
+// measureMemory is the first step.
 func (c *contestant) measureMemory(ctx context.Context) error {
+	if err := c.warmUp(ctx); err != nil {
+		return err
+	}
+	if err := c.subscribe(ctx, c.fanout.streams, func(int) string { return "all" }); err != nil {
+		return err
+	}
+	var err error
+	c.sample.memory, err = c.perStream(ctx)
+	return err
+}
+
+// warmUp serves one stream and some events before it looks what the server
+// needs without any, so that what it needs once is not counted.
+func (c *contestant) warmUp(ctx context.Context) error {
 	if err := c.subscribe(ctx, 1, func(int) string { return "first" }); err != nil {
 		return err
 	}
@@ -168,13 +181,7 @@ func (c *contestant) measureMemory(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if c.empty, err = c.server.memory(ctx); err != nil {
-		return err
-	}
-	if err := c.subscribe(ctx, c.fanout.streams, func(int) string { return "all" }); err != nil {
-		return err
-	}
-	c.sample.memory, err = c.perStream(ctx)
+	c.empty, err = c.server.memory(ctx)
 	return err
 }
 
@@ -184,21 +191,28 @@ func (c *contestant) perStream(ctx context.Context) (float64, error) {
 	return float64(with-c.empty) / float64(c.fanout.streams), err
 }
 
-// measureShared has several streams on each connection, as a browser's tabs do.
+// measureShared has several streams on each connection, as a browser's tabs do,
+// and a server of its own: what this one had for other streams would be there
+// for these.
 func (c *contestant) measureShared(ctx context.Context) error {
-	if err := c.leave(); err != nil {
+	s, err := startServer(ctx, c.plan)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	fresh := &contestant{server: s, fanout: c.fanout}
+	if err := fresh.warmUp(ctx); err != nil {
 		return err
 	}
 	wanted := make([]subscription, c.fanout.streams)
 	for i := range wanted {
 		wanted[i].channel = "all"
 	}
-	var err error
-	if c.audience, err = c.openShared(ctx, wanted, nothing{}, shareOfConnection); err != nil {
+	if fresh.audience, err = s.openShared(ctx, wanted, nothing{}, shareOfConnection); err != nil {
 		return err
 	}
-	c.sample.shared, err = c.perStream(ctx)
-	return errors.Join(err, c.leave())
+	c.sample.shared, err = fresh.perStream(ctx)
+	return errors.Join(err, fresh.leave())
 }
 
 func (c *contestant) measureSingle(ctx context.Context) (err error) {
