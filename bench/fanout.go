@@ -24,7 +24,8 @@ type fanoutKind struct {
 	// which the others are in proportion.
 	engines []string
 	steps   []step
-	streams int // by default
+	// How many there are by default.
+	streams, events int
 }
 
 // roundLimit bounds the time of a round, whatever happens.
@@ -32,7 +33,7 @@ const roundLimit = 10 * time.Minute
 
 func (set *fanout) flags(f *flag.FlagSet) {
 	f.IntVar(&set.streams, "streams", set.fanoutKind.streams, "how many streams each server has")
-	f.IntVar(&set.events, "events", 100, "how many events are published one after the other")
+	f.IntVar(&set.events, "events", set.fanoutKind.events, "how many events are published one after the other")
 	f.IntVar(&set.rounds, "rounds", 3, "how often everything is measured; medians are reported")
 	f.IntVar(&set.size, "size", 150, "bytes of data in an event")
 }

@@ -23,22 +23,22 @@ var (
 // The kinds of fan-out that there are.
 var (
 	plainFanout = fanoutKind{
-		title: "HTTP/1.1", protocol: plainHTTP1, streams: 5000,
+		title: "HTTP/1.1", protocol: plainHTTP1, streams: 5000, events: 100,
 		engines: []string{"loop", "caddy", "naive"},
 		steps:   []step{stepMemory, stepSingle, stepBusy, stepSlow, stepTwo, stepMany},
 	}
 	tlsFanout = fanoutKind{
-		title: "HTTP/1.1 over TLS", protocol: secureH1, streams: 2000,
+		title: "HTTP/1.1 over TLS", protocol: secureH1, streams: 2000, events: 100,
 		engines: []string{"naive", "caddy"},
 		steps:   []step{stepMemory, stepSingle, stepBusy, stepSlow},
 	}
 	h2Fanout = fanoutKind{
-		title: "HTTP/2 over TLS", protocol: secureH2, streams: 2000,
+		title: "HTTP/2 over TLS", protocol: secureH2, streams: 2000, events: 100,
 		engines: []string{"naive", "caddy"},
 		steps:   []step{stepMemory, stepShared, stepSingle, stepBusy, stepSlow},
 	}
 	peersFanout = fanoutKind{
-		title: "Beside others, HTTP/1.1", protocol: plainHTTP1, streams: 3000,
+		title: "Beside others, HTTP/1.1", protocol: plainHTTP1, streams: 3000, events: 40,
 		engines: []string{"loop", "caddy", "nchan", "pushpin", "express"},
 		steps:   []step{stepMemory, stepSingle, stepBusy, stepSlow},
 	}
