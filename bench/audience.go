@@ -6,33 +6,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// An audience is many streams of one server, opened and read by one goroutine
-// so that receiving costs as little as it can: server and client share the
-// machine.
+// An audience is many streams of one server, opened and read so that receiving
+// costs as little as it can: server and client share the machine.
 type audience struct {
 	address  string
-	sockets  []int
-	streams  []stream
-	epoll    int
+	ahead    int // streams that are opened before others have an answer; 0 is no limit
+	receiver receiver
 	expected atomic.Pointer[expectation] // what may arrive now
 	ended    chan struct{}               // closed when nothing is read any more
 	err      error                       // why, once ended is closed
 	closing  atomic.Bool
-	opening  int           // streams without an answer
-	open     chan struct{} // closed when all have one
+	counting atomic.Bool   // whether streams that end are counted, instead of being an error
+	dropped  atomic.Int64  // streams that ended
+	open     chan struct{} // closed when all streams have an answer
 	heard    atomic.Int64  // pieces that were read and had an answer or events
 	wrong    atomic.Int64  // events that nobody expected, or expected once, or earlier
+
+	mu      sync.Mutex // guards what follows, and the expectation, while it is read
+	streams []stream
+	opening int // streams without an answer
+}
+
+// A receiver opens the streams of an audience and hands on what they bring.
+type receiver interface {
+	// receive returns when the audience is closing, or one of its streams
+	// fails.
+	receive(a *audience) error
+	// close lets receive return, if the audience is closing.
+	close()
 }
 
 // An expectation notes that a stream got an event, and reports whether it was
-// to get it now. Only the audience's goroutine calls it.
+// to get it now. It is called for one event at a time.
 type expectation interface {
 	take(stream int, event stamp, at time.Duration) bool
 }
@@ -51,28 +61,32 @@ type subscription struct {
 // patience is how long no event may arrive while one is expected.
 const patience = 30 * time.Second
 
-// openAtOnce is how many streams are opened before it is looked what those that
-// are open have.
-const openAtOnce = 16
-
 var errSilence = fmt.Errorf("nothing arrived for %s", patience)
 
-// openAudience opens a stream for each subscription and returns when all were
-// answered.
-func openAudience(ctx context.Context, address string, wanted []subscription, e expectation) (*audience, error) {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
+// open opens a stream for each subscription and returns when all were answered.
+func (s *server) open(ctx context.Context, wanted []subscription, e expectation) (*audience, error) {
+	return s.openShared(ctx, wanted, e, 1)
+}
+
+// openShared is open with several streams on each connection, of HTTP/2.
+func (s *server) openShared(ctx context.Context, wanted []subscription, e expectation, share int) (*audience, error) {
 	a := &audience{
-		address: address, streams: make([]stream, len(wanted)), epoll: epoll, opening: len(wanted),
+		address: s.streamsAt, ahead: engines[s.engine].ahead, streams: make([]stream, len(wanted)), opening: len(wanted),
 		open: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for i, w := range wanted {
 		a.streams[i].subscription = w
 	}
 	a.expect(e)
-	go a.receive()
+	if s.protocol == plainHTTP1 {
+		a.receiver = new(poller)
+	} else {
+		a.receiver = newSecureReceiver(s.protocol, s.kit.certificate, share)
+	}
+	go func() {
+		defer close(a.ended)
+		a.err = a.receiver.receive(a)
+	}()
 	if err := a.wait(ctx, a.open); err != nil {
 		return nil, fmt.Errorf("open %d streams: %w", len(wanted), errors.Join(err, a.close()))
 	}
@@ -82,90 +96,39 @@ func openAudience(ctx context.Context, address string, wanted []subscription, e 
 // expect replaces what may arrive.
 func (a *audience) expect(e expectation) { a.expected.Store(&e) }
 
-// receive opens the streams, and reads them until the audience is closed or one
-// of them fails.
-func (a *audience) receive() {
-	defer close(a.ended)
-	at, err := net.ResolveTCPAddr("tcp4", a.address)
-	if err != nil {
-		a.err = err
-		return
-	}
-	ready := make([]unix.EpollEvent, 512)
-	buffer := make([]byte, 64<<10)
-	for !a.closing.Load() {
-		timeout := 50
-		if len(a.sockets) < len(a.streams) {
-			timeout = 0
-			if a.err = a.connect(at); a.err != nil {
-				return
-			}
-		}
-		n, err := unix.EpollWait(a.epoll, ready, timeout)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			a.err = err
-			return
-		}
-		for _, e := range ready[:max(n, 0)] {
-			if a.err = a.read(int(e.Fd), buffer); a.err != nil {
-				return
-			}
-		}
+// begin notes that a stream is about to be opened, and returns what it asks for.
+func (a *audience) begin(i int) subscription {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.streams[i].began = now()
+	return a.streams[i].subscription
+}
+
+// answer notes that a stream was answered, of which only the body is fed.
+func (a *audience) answer(i int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.streams[i].state = inBody
+	a.answered(&a.streams[i])
+}
+
+// answered notes that a stream was answered. The lock is held.
+func (a *audience) answered(s *stream) {
+	s.answered = now()
+	a.heard.Add(1)
+	if a.opening--; a.opening == 0 {
+		close(a.open)
 	}
 }
 
-// connect opens the next streams.
-func (a *audience) connect(at *net.TCPAddr) error {
-	to := &unix.SockaddrInet4{Port: at.Port, Addr: [4]byte(at.IP.To4())}
-	first := len(a.sockets)
-	for i := first; i < min(first+openAtOnce, len(a.streams)); i++ {
-		s := &a.streams[i]
-		s.began = now()
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		a.sockets = append(a.sockets, fd)
-		if err := unix.Connect(fd, to); err != nil {
-			return err
-		}
-		if _, err := unix.Write(fd, s.request(a.address)); err != nil {
-			return err
-		}
-		if err := unix.SetNonblock(fd, true); err != nil {
-			return err
-		}
-		if err := unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// request returns the one that opens a stream.
-func (s subscription) request(host string) []byte {
-	b := fmt.Appendf(nil, "GET /events?channel=%s HTTP/1.1\r\nHost: %s\r\n", s.channel, host)
-	if s.after != "" {
-		b = fmt.Appendf(b, "Last-Event-ID: %s\r\n", s.after)
-	}
-	return append(b, "\r\n"...)
-}
-
-// read takes what one socket has. What is expected is looked up after the read,
-// so that it is what can be among that.
-func (a *audience) read(i int, buffer []byte) error {
-	n, err := unix.Read(a.sockets[i], buffer)
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return nil
-	case err != nil:
-		return err
-	case n == 0:
-		return errEnded
-	}
+// feed takes what one stream brought. What is expected is looked up after that
+// was read, so that it is what can be among it.
+func (a *audience) feed(i int, b []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	s, expected, at := &a.streams[i], *a.expected.Load(), now()
 	opening, news := s.state == inHead, false
-	err = s.feed(buffer[:n], func(frame []byte) {
+	err := s.feed(b, func(frame []byte) {
 		inOrder := s.note(frame)
 		event, ok := readStamp(frame)
 		news = news || ok
@@ -174,11 +137,7 @@ func (a *audience) read(i int, buffer []byte) error {
 		}
 	})
 	if opening && s.state != inHead {
-		s.answered = at
-		if a.opening--; a.opening == 0 {
-			close(a.open)
-		}
-		news = true
+		a.answered(s)
 	}
 	if news { // the hub's own frames come even if what is expected does not
 		a.heard.Add(1)
@@ -220,11 +179,8 @@ func (a *audience) check() error {
 // close ends all streams, and checks them for the last time.
 func (a *audience) close() error {
 	a.closing.Store(true)
+	a.receiver.close()
 	<-a.ended
-	for _, fd := range a.sockets {
-		_ = unix.Close(fd)
-	}
-	_ = unix.Close(a.epoll)
 	return a.check()
 }
 

@@ -3,6 +3,10 @@
 package main
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +22,9 @@ func TestMain(m *testing.M) {
 }
 
 // Everything runs to its end, and every event is delivered once, in order; how
-// fast is no matter.
+// fast is no matter, so neither is what is missed.
 func TestRun(t *testing.T) {
-	caddy, err := buildCaddy(t.Context(), t.TempDir())
+	k, err := makeKit(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,18 +32,15 @@ func TestRun(t *testing.T) {
 		command string
 		rows    map[string]int // that begin so, in the report
 	}{
-		{
-			"-streams 20 -events 50 -rounds 1",
-			map[string]int{"| loop |": 4, "| caddy |": 4, "| naive |": 4},
-		},
-		{
-			"storm -streams 40 -channels 7 -events 10 -rounds 1",
-			map[string]int{"| memory |": 14, "| bolt |": 18},
-		},
-		{
-			"record -events 4000 -keep 500 -rounds 1 -sharing 100ms",
-			map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1},
-		},
+		{"plain -streams 20 -events 20 -rounds 1", map[string]int{"| loop |": 4, "| caddy |": 4, "| naive |": 4, "| HTTP/1.1: ": 4}},
+		{"tls -streams 20 -events 20 -rounds 1", map[string]int{"| caddy |": 3, "| naive |": 3, "| HTTP/1.1 over TLS: ": 3}},
+		{"h2 -streams 20 -events 20 -rounds 1", map[string]int{"| caddy |": 3, "| naive |": 3, "| HTTP/2 over TLS: ": 2}},
+		{"peers -streams 20 -events 20 -rounds 1", peerRows()},
+		{"burst -streams 20 -events 5 -rounds 1", map[string]int{"| loop |": 1, "| caddy |": 1, "| p99 of one event": 1}},
+		{"slow -streams 20 -megabytes 1 -size 65536 -every 5ms -rounds 2", map[string]int{"| without it": 1, "| with it": 1, "| bytes of memory": 1}},
+		{"reload -streams 20 -reloads 2 -rounds 1", map[string]int{"| 0 | 0 |": 1, "| events lost by reloads | 0 | 0 ": 1}},
+		{"storm -streams 40 -channels 7 -events 10 -rounds 1", map[string]int{"| memory |": 14, "| bolt |": 18}},
+		{"record -events 4000 -keep 500 -rounds 1 -sharing 100ms", map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1}},
 	} {
 		t.Run(test.command, func(t *testing.T) {
 			j, err := readArguments(strings.Fields(test.command))
@@ -47,7 +48,7 @@ func TestRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			j.out = filepath.Join(t.TempDir(), "results", "test.md")
-			if err := j.run(t.Context(), caddy); err != nil {
+			if err := j.run(t.Context(), k); err != nil && !errors.Is(err, errMissed) {
 				t.Fatal(err)
 			}
 			text, err := os.ReadFile(j.out)
@@ -56,11 +57,23 @@ func TestRun(t *testing.T) {
 			}
 			for start, want := range test.rows {
 				if got := strings.Count("\n"+string(text), "\n"+start); got != want+strings.Count(string(text), "\n"+start+"---") {
-					t.Errorf("%d rows of the report begin with %q, want %d", got, start, want)
+					t.Errorf("%d rows of the report begin with %q, want %d:\n%s", got, start, want, text)
 				}
 			}
 		})
 	}
+}
+
+// peerRows are those of the peers that are there.
+func peerRows() map[string]int {
+	rows := make(map[string]int)
+	for _, name := range peersFanout.engines {
+		rows["| "+name+" |"] = 3
+		if engines[name].missing() != "" {
+			rows["| "+name+" |"], rows[name+" is left out: "] = 0, 1
+		}
+	}
+	return rows
 }
 
 // What is not understood is an error, before anything is built.
@@ -70,11 +83,14 @@ func TestArguments(t *testing.T) {
 		want      string // empty for none
 	}{
 		{"", ""},
-		{"-streams 10", ""},
+		{"-scale 0.1", ""},
+		{"-scale 0", "scale must be positive"},
+		{"-scale 10 -rounds 1", "need 150100 files"},
+		{"plain -streams 10", ""},
 		{"storm -channels 1", ""},
 		{"record -events 100 -dir /tmp", ""},
 		{"strom", `"strom" is not understood`},
-		{"-streams 10 storm", `"storm" is not understood`},
+		{"-rounds 1 storm", `"storm" is not understood`},
 		{"storm -keep 10", "flag provided but not defined: -keep"},
 		{"storm -streams 10 -channels 11", "more channels than streams"},
 		{"storm -events 1001", "events must be at most 1000"},
@@ -82,7 +98,7 @@ func TestArguments(t *testing.T) {
 		{"storm -streams 100000000", "need 200000100 files"},
 		{"record -events 39", "events must be at least 40"},
 		{"record -sharing 0s", "sharing must be positive"},
-		{"-size 10", "size must be at least 33"},
+		{"h2 -size 10", "size must be at least 33"},
 	} {
 		_, err := readArguments(strings.Fields(test.arguments))
 		if (err == nil) != (test.want == "") || (err != nil && !strings.Contains(err.Error(), test.want)) {
@@ -203,5 +219,44 @@ func TestSeriesTake(t *testing.T) {
 	}
 	if s.take(0, stamp{series: s.id, number: 1}, 2*time.Second); s.finished[0] != 2*time.Second || s.finished[1] != 0 {
 		t.Errorf("the receivers finished at %v, want only the first, at 2s", s.finished)
+	}
+}
+
+// A check holds if the median of its rounds does, and a number that is none
+// never does.
+func TestMissed(t *testing.T) {
+	for _, test := range []struct {
+		values []float64
+		want   string // empty for none
+	}{
+		{[]float64{1, 1.3, 9}, ""},
+		{[]float64{1, 1.31, 1.4}, "missed: x is 1.31, and must be at most 1.30"},
+		{[]float64{math.NaN()}, "missed: x is NaN"},
+	} {
+		err := missed([]check{{"x", 1.3, test.values}})
+		if (err == nil) != (test.want == "") || (err != nil && !strings.HasPrefix(err.Error(), test.want)) {
+			t.Errorf("%v: got %v, want %q", test.values, err, test.want)
+		}
+	}
+}
+
+// A plot is XML, whatever the panels are called, with a bar for each number.
+func TestPlot(t *testing.T) {
+	svg := drawPlot([]panel{{"a < b", []bar{{"loop", 0}, {"caddy", 2}}}, {"c", []bar{{"naive", 1}}}})
+	bars := 0
+	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if start, ok := token.(xml.StartElement); ok && start.Name.Local == "rect" {
+			bars++
+		}
+	}
+	if bars != 1+3 {
+		t.Errorf("%d rectangles, want one behind the plot and 3 bars", bars)
 	}
 }

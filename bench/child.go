@@ -9,19 +9,15 @@ import (
 	_ "net/http/pprof" // the endpoint that Caddy's admin API has as well
 )
 
-// serveChild runs one of the servers to compare with if the arguments ask for
-// that, as startServer does: engine, address of the streams, address of the
+// serveChild runs the loop if the arguments ask for that, as startServer does:
+// engine, address of the streams, address of the
 // publish endpoint. It then never returns.
 func serveChild(args []string) bool {
-	if len(args) != 3 {
-		return false
-	}
-	serve, ok := map[string]func(events string) publishFunc{"loop": serveLoop, "naive": serveNaive}[args[0]]
-	if !ok {
+	if len(args) != 3 || args[0] != "loop" {
 		return false
 	}
 	log.SetFlags(0)
-	publish := serve(args[1])
+	publish := serveLoop(args[1])
 	http.HandleFunc("POST /sse/publish/{channel}", func(_ http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		if err != nil {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A part is a row of the table: some of the events, one part after the other.
-type part struct {
+// A tenth is a row of the table: some of the events, one part after the other.
+type tenth struct {
 	events   int
 	took     time.Duration
 	cpu      time.Duration // of the server
@@ -36,11 +36,11 @@ type filling struct {
 }
 
 // fill publishes all events.
-func (set *record) fill(ctx context.Context, s *server, file string) (parts []part, err error) {
+func (set *record) fill(ctx context.Context, s *server, file string) (parts []tenth, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &filling{server: s, set: set, file: file, tally: newTally(feeds + 1), cancel: cancel}
-	f.stream, err = openAudience(ctx, s.streamsAt, []subscription{{channel: recordChannels}}, f.tally)
+	f.stream, err = s.open(ctx, []subscription{{channel: recordChannels}}, f.tally)
 	if err != nil {
 		return nil, err
 	}
@@ -72,30 +72,30 @@ func (set *record) fill(ctx context.Context, s *server, file string) (parts []pa
 func channelOf(i int) string { return "record-" + strconv.Itoa(i) }
 
 // publishPart publishes a part, and looks at the server when it is idle.
-func (f *filling) publishPart(ctx context.Context) (part, error) {
+func (f *filling) publishPart(ctx context.Context) (tenth, error) {
 	if err := f.settle(ctx); err != nil {
-		return part{}, err
+		return tenth{}, err
 	}
 	before := f.tally.count()
-	cpu, start := cpuTime(f.pid), time.Now()
+	cpu, start := f.cpu(), time.Now()
 	latency, err := f.publish(ctx)
 	if err != nil {
-		return part{}, err
+		return tenth{}, err
 	}
 	took := time.Since(start)
 	if err := f.settle(ctx); err != nil {
-		return part{}, err
+		return tenth{}, err
 	}
-	p := part{
-		events: f.tally.count() - before, took: took, cpu: cpuTime(f.pid) - cpu,
+	p := tenth{
+		events: f.tally.count() - before, took: took, cpu: f.cpu() - cpu,
 		p50: latency.quantile(0.50), p99: latency.quantile(0.99),
 	}
 	if p.memory, err = f.memory(ctx); err != nil {
-		return part{}, err
+		return tenth{}, err
 	}
 	info, err := os.Stat(f.file)
 	if err != nil {
-		return part{}, err
+		return tenth{}, err
 	}
 	p.file = info.Size()
 	return p, f.stream.check()

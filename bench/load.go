@@ -46,7 +46,7 @@ func (c *contestant) measure(ctx context.Context, l load) (result, error) {
 func (c *contestant) apply(ctx context.Context, l load) (result, error) {
 	s := newSeries(l.events, l.receivers, l.publishers)
 	c.audience.expect(s)
-	cpu, client, start := cpuTime(c.pid), cpuTime(os.Getpid()), time.Now()
+	cpu, client, start := c.cpu(), cpuTime(os.Getpid()), time.Now()
 	if err := c.publish(ctx, l, s); err != nil {
 		return result{}, err
 	}
@@ -61,7 +61,7 @@ func (c *contestant) apply(ctx context.Context, l load) (result, error) {
 		events:     l.events,
 		deliveries: l.events * l.receivers,
 		took:       took,
-		cpu:        cpuTime(c.pid) - cpu,
+		cpu:        c.cpu() - cpu,
 		client:     client,
 		p50:        s.latency.quantile(0.50),
 		p99:        s.latency.quantile(0.99),

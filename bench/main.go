@@ -7,9 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,15 +25,25 @@ type measurement interface {
 	check() error
 	// limit bounds the time that it takes, whatever happens.
 	limit() time.Duration
-	// run measures with a Caddy that was built, and returns the report
-	// behind its head.
-	run(ctx context.Context, caddy string) (string, error)
+	// run measures what the kit makes, and returns what that told.
+	run(ctx context.Context, k *kit) (outcome, error)
 }
 
-// measurements are all there are, by their words. That of the empty word is the
-// one without a word.
+// measurements are all there are, by their words. The empty word stands for all
+// of them that do not take very long.
 func measurements() map[string]measurement {
-	return map[string]measurement{"": new(settings), "storm": new(storm), "record": new(record)}
+	return map[string]measurement{
+		"":       new(all),
+		"plain":  &fanout{fanoutKind: plainFanout},
+		"tls":    &fanout{fanoutKind: tlsFanout},
+		"h2":     &fanout{fanoutKind: h2Fanout},
+		"peers":  &fanout{fanoutKind: peersFanout},
+		"burst":  new(burst),
+		"slow":   new(slow),
+		"reload": new(reload),
+		"storm":  new(storm),
+		"record": new(record),
+	}
 }
 
 // A job is a measurement and where its report goes.
@@ -66,12 +78,12 @@ func runArguments(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fmt.Fprintln(os.Stderr, "building Caddy")
-	caddy, err := buildCaddy(ctx, dir)
+	fmt.Fprintln(os.Stderr, "building Caddy, with this module and with the handler that one would write oneself")
+	k, err := makeKit(ctx, dir)
 	if err != nil {
 		return err
 	}
-	return j.run(ctx, caddy)
+	return j.run(ctx, k)
 }
 
 // readArguments returns what the command line asks for: a word, if it begins
@@ -83,7 +95,8 @@ func readArguments(arguments []string) (*job, error) {
 	}
 	m, ok := measurements()[word]
 	if !ok {
-		return nil, fmt.Errorf("%q is not understood; the words are storm and record, and flags come behind them", word)
+		words := strings.Join(slices.Sorted(maps.Keys(measurements()))[1:], ", ")
+		return nil, fmt.Errorf("%q is not understood; the words are %s, and flags come behind them", word, words)
 	}
 	j := &job{word: word, of: m}
 	f := flag.NewFlagSet(strings.TrimSpace("bench "+word), flag.ContinueOnError)
@@ -111,28 +124,36 @@ func suffix(word string) string {
 	return "-" + word
 }
 
-// run measures a Caddy that was built, prints the report and writes it to a
-// file.
-func (j *job) run(ctx context.Context, caddy string) error {
-	subject, err := describe(caddy)
+// run measures what the kit makes, prints the report, and writes it to a file,
+// with a plot beside it. It returns an error if something does not hold that
+// must.
+func (j *job) run(ctx context.Context, k *kit) error {
+	subject, err := describe(k.caddy)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.of.limit())
 	defer cancel()
-	text, err := j.of.run(ctx, caddy)
-	if err != nil {
-		return err
+	o, failed := j.of.run(ctx, k)
+	if failed != nil && o.text == "" {
+		return failed
 	}
-	text = reportHead(j.command, subject) + text
-	fmt.Print(text)
 	if j.out == "" {
 		j.out = filepath.Join("results", subject.name()+suffix(j.word)+".md")
 	}
 	if err := os.MkdirAll(filepath.Dir(j.out), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(j.out, []byte(text), 0o644)
+	text := reportHead(j.command, subject) + strings.TrimPrefix(o.text, "\n") + reportChecks(o.checks)
+	if len(o.panels) > 0 {
+		plot := strings.TrimSuffix(j.out, ".md") + ".svg"
+		if err := os.WriteFile(plot, []byte(drawPlot(o.panels)), 0o644); err != nil {
+			return err
+		}
+		text += "\n![the same as bars](" + filepath.Base(plot) + ")\n"
+	}
+	fmt.Print(text)
+	return errors.Join(failed, os.WriteFile(j.out, []byte(text), 0o644), missed(o.checks))
 }
 
 // checkSize returns what is wrong with a size of events.

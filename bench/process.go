@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +29,38 @@ func cpuTime(pid int) time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// processes returns a process and all that it has started.
+func processes(pid int) []int {
+	all := []int{pid}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread is gone
+		}
+		for child := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				all = append(all, processes(n)...)
+			}
+		}
+	}
+	return all
+}
+
+func kill(pids []int) {
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL) // it may be gone
+	}
+}
+
+// cpu returns what the server's processes have used of all cores.
+func (s *server) cpu() (used time.Duration) {
+	for _, pid := range processes(s.pid) {
+		used += cpuTime(pid)
+	}
+	return used
+}
+
 // settle waits until the server is idle, so that neither what went before nor
 // what it still does is counted in the wrong place.
 func (s *server) settle(ctx context.Context) error {
@@ -35,7 +69,7 @@ func (s *server) settle(ctx context.Context) error {
 		idle   = period / 50
 	)
 	for range 100 {
-		before := cpuTime(s.pid)
+		before := s.cpu()
 		select {
 		case <-time.After(period):
 		case <-s.exited:
@@ -43,22 +77,39 @@ func (s *server) settle(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if cpuTime(s.pid)-before < idle {
+		if s.cpu()-before < idle {
 			break
 		}
 	}
 	return nil
 }
 
-// memory returns how many bytes the server needs after a garbage collection:
-// its resident anonymous memory (not the program's file, of which more is
-// resident the more of it was used) without what its heap has free and would
-// give back by itself after some minutes.
+// memory returns how many bytes the server's processes need after a garbage
+// collection: their resident memory that belongs to no file (of a program's
+// file more is resident the more of it was used), shared memory included,
+// without what their heap has free and would give back by itself after some
+// minutes.
 func (s *server) memory(ctx context.Context) (int, error) {
 	if err := s.settle(ctx); err != nil {
 		return 0, err
 	}
-	var free int
+	free, err := engines[s.engine].collect(s, ctx)
+	if err != nil {
+		return 0, err
+	}
+	bytes := -free
+	for _, pid := range processes(s.pid) {
+		kib, err := readNumbers(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return 0, err
+		}
+		bytes += (kib["Pss_Anon:"] + kib["Pss_Shmem:"]) << 10
+	}
+	return bytes, nil
+}
+
+// collectGo collects the garbage of a Go program that serves net/http/pprof.
+func (s *server) collectGo(ctx context.Context) (free int, err error) {
 	for range 3 { // pools are emptied by the second, stacks shrink by half in each
 		heap, err := s.heap(ctx)
 		if err != nil {
@@ -66,11 +117,7 @@ func (s *server) memory(ctx context.Context) (int, error) {
 		}
 		free = heap["HeapIdle"] - heap["HeapReleased"]
 	}
-	kib, err := readNumbers(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
-	if err != nil {
-		return 0, err
-	}
-	return kib["Anonymous:"]<<10 - free, nil
+	return free, nil
 }
 
 // heap has the server collect garbage, and returns its runtime.MemStats.

@@ -17,7 +17,8 @@ import (
 // A publisher posts events on one connection, by the same request over and over
 // in which only the stamps change.
 type publisher struct {
-	conn    net.Conn
+	conn    net.Conn // nil if the server has ended it
+	dial    func() (net.Conn, error)
 	answers *bufio.Reader
 	request []byte
 	data    [][]byte // of each event in the request
@@ -26,8 +27,9 @@ type publisher struct {
 // newPublisher connects to the publish endpoint, to publish one event on a
 // channel at a time. The connection is unusable once ctx is done.
 func (s *server) newPublisher(ctx context.Context, channel string, size int) (*publisher, error) {
-	data := bytes.Repeat([]byte{'x'}, size)
-	return s.newPoster(ctx, "/"+channel, "", data, []int{0}, size)
+	of := engines[s.engine].post(channel)
+	body := append([]byte(of.before), bytes.Repeat([]byte{'x'}, size)...)
+	return s.newPoster(ctx, of.path, of.header, append(body, of.after...), []int{len(of.before)}, size)
 }
 
 // newArrayPublisher connects like newPublisher, to publish one event on each of
@@ -43,23 +45,26 @@ func (s *server) newArrayPublisher(ctx context.Context, channels []string, size 
 		at = append(at, len(body))
 		body = append(append(body, bytes.Repeat([]byte{'x'}, size)...), `"}`...)
 	}
-	return s.newPoster(ctx, "", "Content-Type: application/json\r\n", append(body, ']'), at, size)
+	return s.newPoster(ctx, "/sse/publish", "Content-Type: application/json\r\n", append(body, ']'), at, size)
 }
 
 func (s *server) newPoster(ctx context.Context, path, header string, body []byte, at []int, size int) (*publisher, error) {
-	conn, err := s.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	request := fmt.Appendf(nil, "POST /sse/publish%s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n",
+	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n",
 		path, s.publishAt, header, len(body))
 	request = append(request, body...)
-	p := &publisher{conn: conn, answers: bufio.NewReader(conn), request: request}
+	p := &publisher{dial: func() (net.Conn, error) { return s.dial(ctx) }, request: request}
 	body = request[len(request)-len(body):]
 	for _, i := range at {
 		p.data = append(p.data, body[i:i+size])
 	}
-	return p, nil
+	return p, p.connect()
+}
+
+func (p *publisher) connect() (err error) {
+	if p.conn, err = p.dial(); err == nil {
+		p.answers = bufio.NewReader(p.conn)
+	}
+	return err
 }
 
 // dial connects to the publish endpoint.
@@ -109,6 +114,11 @@ func (p *publisher) post(series uint32, n int) error {
 	for _, data := range p.data {
 		stamp{series, uint32(n), now()}.put(data)
 	}
+	if p.conn == nil {
+		if err := p.connect(); err != nil {
+			return err
+		}
+	}
 	if _, err := p.conn.Write(p.request); err != nil {
 		return err
 	}
@@ -118,10 +128,18 @@ func (p *publisher) post(series uint32, n int) error {
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
+	if answer.Close { // as not all servers keep it
+		p.close()
+		p.conn = nil
+	}
+	if err == nil && answer.StatusCode/100 != 2 {
 		err = errors.New(answer.Status + ": " + string(body))
 	}
 	return err
 }
 
-func (p *publisher) close() { _ = p.conn.Close() }
+func (p *publisher) close() {
+	if p.conn != nil {
+		_ = p.conn.Close()
+	}
+}

@@ -63,30 +63,30 @@ const recordHub = `broker bolt %s {
 			max_events %d
 		}`
 
-func (set *record) run(ctx context.Context, caddy string) (text string, err error) {
+func (set *record) run(ctx context.Context, k *kit) (o outcome, err error) {
 	dir, remove, err := recordDir(set.dir)
 	if err != nil {
-		return "", err
+		return outcome{}, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	file := filepath.Join(dir, "record.db")
-	s, err := startServer(ctx, plan{engine: "caddy", caddy: caddy, hub: fmt.Sprintf(recordHub, file, set.keep)})
+	s, err := startServer(ctx, plan{engine: "caddy", kit: k, hub: fmt.Sprintf(recordHub, file, set.keep)})
 	if err != nil {
-		return "", err
+		return outcome{}, err
 	}
 	defer s.stop()
 	parts, err := set.fill(ctx, s, file)
 	if err != nil {
-		return "", err
+		return outcome{}, err
 	}
 	var shares []share
 	for i := range set.rounds {
 		fmt.Fprintf(os.Stderr, "shared commits: round %d of %d\n", i+1, set.rounds)
 		sh, err := set.measureSharing(ctx, s, dir)
 		if err != nil {
-			return "", err
+			return outcome{}, err
 		}
 		shares = append(shares, sh)
 	}
-	return set.report(parts, shares), nil
+	return outcome{text: set.report(parts, shares)}, nil
 }

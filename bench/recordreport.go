@@ -8,7 +8,7 @@ import (
 )
 
 // report writes what the parts and the shared commits told.
-func (set *record) report(parts []part, shares []share) string {
+func (set *record) report(parts []tenth, shares []share) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d publishers of lines and one of single events, one stream that received every event once and in order.\n", feeds)
 	fmt.Fprintf(&b, "\n## %d events, of which %d are kept\n\n", set.events, set.keep)
@@ -21,12 +21,12 @@ func (set *record) report(parts []part, shares []share) string {
 			fmt.Sprintf("%.2f / %.2f", milliseconds(p.p50), milliseconds(p.p99)))
 	}
 	second, last := parts[1], parts[len(parts)-1]
-	ratio := func(value func(part) float64) string { return fmt.Sprintf("%.2f", value(last)/value(second)) }
-	tableRow(&b, "last row ÷ second", ratio(part.rate),
-		ratio(func(p part) float64 { return float64(p.file) }),
-		ratio(func(p part) float64 { return float64(p.memory) }),
-		ratio(part.perEvent),
-		ratio(func(p part) float64 { return p.p50.Seconds() })+" / "+ratio(func(p part) float64 { return p.p99.Seconds() }))
+	ratio := func(value func(tenth) float64) string { return fmt.Sprintf("%.2f", value(last)/value(second)) }
+	tableRow(&b, "last row ÷ second", ratio(tenth.rate),
+		ratio(func(p tenth) float64 { return float64(p.file) }),
+		ratio(func(p tenth) float64 { return float64(p.memory) }),
+		ratio(tenth.perEvent),
+		ratio(func(p tenth) float64 { return p.p50.Seconds() })+" / "+ratio(func(p tenth) float64 { return p.p99.Seconds() }))
 
 	fmt.Fprintf(&b, "\n## Shared commits\n\nSingle events on the same hub. Medians of %d rounds [lowest to highest].\n\n", set.rounds)
 	tableHead(&b, "sync of 4 KB: p50 / p99 ms", "1 publisher: events/s", fmt.Sprintf("%d publishers: events/s", sharers), "ratio")
@@ -41,7 +41,7 @@ func (set *record) report(parts []part, shares []share) string {
 }
 
 // rate is events in a second.
-func (p part) rate() float64 { return float64(p.events) / p.took.Seconds() }
+func (p tenth) rate() float64 { return float64(p.events) / p.took.Seconds() }
 
 // perEvent is the server's CPU time in microseconds.
-func (p part) perEvent() float64 { return float64(p.cpu.Nanoseconds()) / 1000 / float64(p.events) }
+func (p tenth) perEvent() float64 { return float64(p.cpu.Nanoseconds()) / 1000 / float64(p.events) }

@@ -20,53 +20,109 @@ func reportHead(command string, on subject) string {
 	return b.String()
 }
 
-// report writes what the fan-out cost.
-func report(set settings, rounds []round) string {
+// A fanoutReport tells of the engines that took part in all rounds.
+type fanoutReport struct {
+	set     *fanout
+	rounds  []round
+	engines []string
+}
+
+// text writes what the fan-out cost.
+func (r fanoutReport) text(notes []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Medians of %d interleaved rounds. CPU is the server's, in seconds per million deliveries; × loop is\n", set.rounds)
-	b.WriteString("its ratio to the floor within a round [lowest to highest].\n")
-
-	fmt.Fprintf(&b, "\n## %d streams on one channel\n\n", set.streams)
-	tableHead(&b, "engine", "idle bytes a stream", "one event at a time: CPU", "× loop", "deliveries/s", "p50 / p99 ms", "client's cores")
-	for _, e := range engines {
-		memory := median(rounds, func(r round) float64 { return r[e].memory })
-		tableRow(&b, append([]string{e, fmt.Sprintf("%.0f", memory)}, fanOut(rounds, e, func(s sample) result { return s.single })...)...)
+	fmt.Fprintf(&b, "\n## %s: %d streams on one channel\n\n", r.set.title, r.set.streams)
+	fmt.Fprintf(&b, "Medians of %d interleaved rounds. CPU is the server's, in seconds per million deliveries; × %s is\n", r.set.rounds, r.set.engines[0])
+	b.WriteString("its ratio to that within a round [lowest to highest].\n\n")
+	for _, note := range notes {
+		b.WriteString(note + "\n\n")
 	}
-	b.WriteString("\n")
-	tableHead(&b, "engine", fmt.Sprintf("%d events outstanding: CPU", busyPublishers), "× loop", "deliveries/s", "p50 / p99 ms", "client's cores")
-	for _, e := range engines {
-		tableRow(&b, append([]string{e}, fanOut(rounds, e, func(s sample) result { return s.busy })...)...)
+	first := []string{"engine", "idle bytes a stream"}
+	if r.hasShared() {
+		first = append(first, fmt.Sprintf("%d streams a connection", shareOfConnection))
 	}
-	b.WriteString("\n")
-	tableHead(&b, "engine", "low rate: CPU", "× loop", "deliveries/s", "p50 / p99 ms", "client's cores")
-	for _, e := range engines {
-		tableRow(&b, append([]string{e}, fanOut(rounds, e, func(s sample) result { return s.slow })...)...)
-	}
-
-	b.WriteString("\n## A publish to one of these streams\n\n")
-	tableHead(&b, "engine", "the others on one channel: CPU µs", "p50 / p99 ms", "each on its own: CPU µs", "p50 / p99 ms", "ratio")
-	two := func(s sample) result { return s.two }
-	many := func(s sample) result { return s.many }
-	for _, e := range engines {
-		ratio := spread(rounds, func(r round) float64 { return r[e].many.perDelivery() / r[e].two.perDelivery() })
-		tableRow(&b, e,
-			fmt.Sprintf("%.1f", medianOf(rounds, e, two, result.perDelivery)), quantiles(rounds, e, two),
-			fmt.Sprintf("%.1f", medianOf(rounds, e, many, result.perDelivery)), quantiles(rounds, e, many), ratio)
+	r.loadTable(&b, first, "one event at a time", sample.getSingle)
+	r.loadTable(&b, first[:1], fmt.Sprintf("%d events outstanding", busyPublishers), sample.getBusy)
+	r.loadTable(&b, first[:1], "low rate", sample.getSlow)
+	if r.rounds[0]["caddy"].two.deliveries > 0 {
+		r.oneTable(&b)
 	}
 	return b.String()
 }
 
-// fanOut returns the columns that tell of a load on all streams.
-func fanOut(rounds []round, engine string, load func(sample) result) []string {
-	return []string{
-		fmt.Sprintf("%.2f", medianOf(rounds, engine, load, result.perDelivery)),
-		spread(rounds, func(r round) float64 {
-			return load(r[engine]).perDelivery() / load(r[engines[0]]).perDelivery()
-		}),
-		fmt.Sprintf("%.0f k", medianOf(rounds, engine, load, result.rate)/1000),
-		quantiles(rounds, engine, load),
-		fmt.Sprintf("%.2f", medianOf(rounds, engine, load, result.clientCores)),
+func (r fanoutReport) hasShared() bool { return r.rounds[0]["caddy"].shared > 0 }
+
+// loadTable writes what a load cost, behind columns of which the second and
+// third are of memory.
+func (r fanoutReport) loadTable(b *strings.Builder, first []string, name string, load func(sample) result) {
+	tableHead(b, append(slices.Clone(first), name+": CPU", "× "+r.set.engines[0], "deliveries/s", "p50 / p99 ms", "client's cores")...)
+	for _, e := range r.engines {
+		cells := []string{e}
+		if len(first) > 1 {
+			cells = append(cells, fmt.Sprintf("%.0f", median(r.rounds, func(x round) float64 { return x[e].memory })))
+		}
+		if len(first) > 2 {
+			cells = append(cells, fmt.Sprintf("%.0f", median(r.rounds, func(x round) float64 { return x[e].shared })))
+		}
+		tableRow(b, append(cells, r.loadCells(e, load)...)...)
 	}
+	b.WriteString("\n")
+}
+
+// loadCells are the columns that tell of a load on all streams.
+func (r fanoutReport) loadCells(engine string, load func(sample) result) []string {
+	return []string{
+		fmt.Sprintf("%.2f", r.median(engine, load, result.perDelivery)),
+		spread(r.rounds, func(x round) float64 { return r.ratio(x, engine, load) }),
+		fmt.Sprintf("%.0f k", r.median(engine, load, result.rate)/1000),
+		r.quantiles(engine, load),
+		fmt.Sprintf("%.2f", r.median(engine, load, result.clientCores)),
+	}
+}
+
+func (r fanoutReport) oneTable(b *strings.Builder) {
+	b.WriteString("A publish to one of these streams:\n\n")
+	tableHead(b, "engine", "the others on one channel: CPU µs", "p50 / p99 ms", "each on its own: CPU µs", "p50 / p99 ms", "ratio")
+	for _, e := range r.engines {
+		tableRow(b, e,
+			fmt.Sprintf("%.1f", r.median(e, sample.getTwo, result.perDelivery)), r.quantiles(e, sample.getTwo),
+			fmt.Sprintf("%.1f", r.median(e, sample.getMany, result.perDelivery)), r.quantiles(e, sample.getMany),
+			spread(r.rounds, func(x round) float64 { return x[e].manyOverTwo() }))
+	}
+}
+
+// ratio is the CPU of a load in proportion to that of the first engine.
+func (r fanoutReport) ratio(x round, engine string, load func(sample) result) float64 {
+	return load(x[engine]).perDelivery() / load(x[r.set.engines[0]]).perDelivery()
+}
+
+func (r fanoutReport) quantiles(engine string, load func(sample) result) string {
+	return fmt.Sprintf("%.2f / %.2f",
+		r.median(engine, load, func(x result) float64 { return milliseconds(x.p50) }),
+		r.median(engine, load, func(x result) float64 { return milliseconds(x.p99) }))
+}
+
+func (r fanoutReport) median(engine string, load func(sample) result, value func(result) float64) float64 {
+	return median(r.rounds, func(x round) float64 { return value(load(x[engine])) })
+}
+
+// panels draw CPU and memory.
+func (r fanoutReport) panels() []panel {
+	draw := func(title string, value func(sample) float64) panel {
+		p := panel{title: fmt.Sprintf("%s, %d streams: %s", r.set.title, r.set.streams, title)}
+		for _, e := range r.engines {
+			p.bars = append(p.bars, bar{e, median(r.rounds, func(x round) float64 { return value(x[e]) })})
+		}
+		return p
+	}
+	all := []panel{
+		draw("CPU µs a delivery, one event at a time", func(s sample) float64 { return s.single.perDelivery() }),
+		draw(fmt.Sprintf("CPU µs a delivery, %d publishers", busyPublishers), func(s sample) float64 { return s.busy.perDelivery() }),
+		draw("bytes of memory an idle stream", func(s sample) float64 { return s.memory }),
+	}
+	if r.hasShared() {
+		all = append(all, draw(fmt.Sprintf("the same, %d streams a connection", shareOfConnection), func(s sample) float64 { return s.shared }))
+	}
+	return all
 }
 
 // perDelivery is the server's CPU time in microseconds.
@@ -79,43 +135,3 @@ func (r result) rate() float64 { return float64(r.deliveries) / r.took.Seconds()
 
 // clientCores is how many cores the client kept busy.
 func (r result) clientCores() float64 { return r.client.Seconds() / r.took.Seconds() }
-
-func quantiles(rounds []round, engine string, load func(sample) result) string {
-	return fmt.Sprintf("%.2f / %.2f",
-		medianOf(rounds, engine, load, func(r result) float64 { return r.p50.Seconds() * 1000 }),
-		medianOf(rounds, engine, load, func(r result) float64 { return r.p99.Seconds() * 1000 }))
-}
-
-func medianOf(rounds []round, engine string, load func(sample) result, value func(result) float64) float64 {
-	return median(rounds, func(r round) float64 { return value(load(r[engine])) })
-}
-
-// values returns what is to be known of all rounds, the lowest first.
-func values[R any](rounds []R, value func(R) float64) []float64 {
-	var found []float64
-	for _, r := range rounds {
-		found = append(found, value(r))
-	}
-	slices.Sort(found)
-	return found
-}
-
-// median is the middle one, of an even number the lower of the two.
-func median[R any](rounds []R, value func(R) float64) float64 {
-	return values(rounds, value)[(len(rounds)-1)/2]
-}
-
-// spread is the median with the lowest and the highest.
-func spread[R any](rounds []R, value func(R) float64) string {
-	all := values(rounds, value)
-	return fmt.Sprintf("%.2f [%.2f to %.2f]", median(rounds, value), all[0], all[len(all)-1])
-}
-
-func tableHead(b *strings.Builder, names ...string) {
-	tableRow(b, names...)
-	b.WriteString("|" + strings.Repeat(" --- |", len(names)) + "\n")
-}
-
-func tableRow(b *strings.Builder, cells ...string) {
-	b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
-}

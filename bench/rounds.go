@@ -14,86 +14,117 @@ import (
 // A contestant is an engine in a round.
 type contestant struct {
 	*server
-	settings
+	*fanout
 	audience *audience
 	channel  string // to publish on
 	sample   sample
+	empty    int   // bytes of the server without streams
+	failed   error // why it takes no part any more, if it is not ours
 }
 
 // A sample is what a round told about an engine.
 type sample struct {
-	memory             float64 // bytes of one idle stream
+	// Bytes of one idle stream, and of one of several on a connection.
+	memory, shared     float64
 	single, busy, slow result
 	// Published to one stream, while all others are on one other channel,
 	// or each on a channel of its own.
 	two, many result
 }
 
-// A round has a sample for each engine.
+func (s sample) getSingle() result { return s.single }
+
+func (s sample) getBusy() result { return s.busy }
+
+func (s sample) getSlow() result { return s.slow }
+
+func (s sample) getTwo() result { return s.two }
+
+func (s sample) getMany() result { return s.many }
+
+func (s sample) manyOverTwo() float64 { return s.many.perDelivery() / s.two.perDelivery() }
+
+// A round has a sample for each engine that took part.
 type round map[string]sample
 
 const (
 	busyPublishers = 16
 	// What is over quickly is done more often.
 	busyFactor = 4
-	oneFactor  = 10
+	oneFactor  = 20
 	// slowRate is the deliveries a second at which no engine is busy.
 	slowRate   = 20_000
 	slowFactor = 6
+	// shareOfConnection is how many streams share one, where some do.
+	shareOfConnection = 6
 )
 
-// steps are what a round consists of. Each is done by every engine before the
-// next one is, so that what is compared was measured within seconds: the speed
-// of shared machines changes from minute to minute.
-var steps = []struct {
-	name string
-	do   func(*contestant, context.Context) error
-}{
-	{"idle streams", (*contestant).measureMemory},
-	{"one event at a time", (*contestant).measureSingle},
-	{"events outstanding", (*contestant).measureBusy},
-	{"low rate", (*contestant).measureSlow},
-	{"one of two channels", (*contestant).measureTwo},
-	{"one of many channels", (*contestant).measureMany},
-}
-
-func playRounds(ctx context.Context, set settings, caddy string) ([]round, error) {
-	var rounds []round
-	for i := range set.rounds {
-		r, err := playRound(ctx, set, caddy, i)
-		if err != nil {
-			return nil, err
+// playRounds also returns what is to be told of engines that are left out.
+func (set *fanout) playRounds(ctx context.Context, k *kit) (rounds []round, notes []string, err error) {
+	var names []string
+	for _, e := range set.engines {
+		if missing := engines[e].missing(); missing != "" {
+			notes = append(notes, fmt.Sprintf("%s is left out: %s", e, missing))
+			continue
 		}
-		rounds = append(rounds, r)
+		names = append(names, e)
 	}
-	return rounds, nil
+	for i := range set.rounds {
+		r, failed, err := set.playRound(ctx, k, names, i)
+		if err != nil {
+			return nil, nil, err
+		}
+		rounds, notes = append(rounds, r), append(notes, failed...)
+	}
+	return rounds, notes, nil
 }
 
 // playRound measures fresh processes. Who goes first changes from round to
-// round.
-func playRound(ctx context.Context, set settings, caddy string, number int) (round, error) {
+// round. Each step is done by every engine before the next one is, so that what
+// is compared was measured within seconds: the speed of shared machines changes
+// from minute to minute.
+func (set *fanout) playRound(ctx context.Context, k *kit, names []string, number int) (round, []string, error) {
 	var all []*contestant
-	for i := range engines {
-		s, err := startServer(ctx, plan{engine: engines[(number+i)%len(engines)], caddy: caddy})
+	for i := range names {
+		s, err := startServer(ctx, plan{engine: names[(number+i)%len(names)], kit: k, protocol: set.protocol})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer s.stop()
-		all = append(all, &contestant{server: s, settings: set})
+		all = append(all, &contestant{server: s, fanout: set})
 	}
-	for _, step := range steps {
+	for _, step := range set.steps {
 		for _, c := range all {
-			fmt.Fprintf(os.Stderr, "round %d of %d: %s: %s\n", number+1, set.rounds, step.name, c.engine)
-			if err := step.do(c, ctx); err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", c.engine, step.name, err)
+			fmt.Fprintf(os.Stderr, "%s: round %d of %d: %s: %s\n", set.title, number+1, set.rounds, step.name, c.engine)
+			if err := c.take(ctx, step); err != nil {
+				return nil, nil, fmt.Errorf("%s: %s: %w", c.engine, step.name, err)
 			}
 		}
 	}
 	r := make(round)
+	var notes []string
 	for _, c := range all {
+		if c.failed != nil {
+			notes = append(notes, fmt.Sprintf("%s failed in round %d: %v", c.engine, number+1, c.failed))
+			continue
+		}
 		r[c.engine] = c.sample
 	}
-	return r, nil
+	return r, notes, nil
+}
+
+// take does a step. What fails of somebody else's is told of, and ends nothing.
+func (c *contestant) take(ctx context.Context, s step) error {
+	if c.failed != nil {
+		return nil
+	}
+	err := s.do(c, ctx)
+	if err == nil || ctx.Err() != nil || engines[c.engine].install == "" {
+		return err
+	}
+	c.failed = fmt.Errorf("%s: %w", s.name, err)
+	_ = c.leave() // it has failed already
+	return nil
 }
 
 // subscribe replaces the audience. The channel of its first stream is the one
@@ -107,9 +138,11 @@ func (c *contestant) subscribe(ctx context.Context, n int, channel func(i int) s
 		wanted[i].channel = channel(i)
 	}
 	var err error
-	c.audience, err = openAudience(ctx, c.streamsAt, wanted, nothing{})
+	if c.audience, err = c.open(ctx, wanted, nothing{}); err != nil {
+		return err
+	}
 	c.channel = wanted[0].channel
-	return err
+	return c.settle(ctx) // some are not subscribed as soon as they are answered
 }
 
 // leave closes the audience, if there is one.
@@ -122,9 +155,22 @@ func (c *contestant) leave() error {
 	return err
 }
 
-// measureMemory is the first step, and serves one stream and some events before
-// it looks, so that what the server needs once is not counted.
+// measureMemory is the first step.
 func (c *contestant) measureMemory(ctx context.Context) error {
+	if err := c.warmUp(ctx); err != nil {
+		return err
+	}
+	if err := c.subscribe(ctx, c.fanout.streams, func(int) string { return "all" }); err != nil {
+		return err
+	}
+	var err error
+	c.sample.memory, err = c.perStream(ctx)
+	return err
+}
+
+// warmUp serves one stream and some events before it looks what the server
+// needs without any, so that what it needs once is not counted.
+func (c *contestant) warmUp(ctx context.Context) error {
 	if err := c.subscribe(ctx, 1, func(int) string { return "first" }); err != nil {
 		return err
 	}
@@ -134,34 +180,57 @@ func (c *contestant) measureMemory(ctx context.Context) error {
 	if err := c.leave(); err != nil {
 		return err
 	}
-	before, err := c.memory(ctx)
-	if err != nil {
-		return err
-	}
-	if err := c.subscribe(ctx, c.streams, func(int) string { return "all" }); err != nil {
-		return err
-	}
-	after, err := c.memory(ctx)
-	c.sample.memory = float64(after-before) / float64(c.streams)
+	var err error
+	c.empty, err = c.server.memory(ctx)
 	return err
 }
 
+// perStream returns the bytes of one idle stream.
+func (c *contestant) perStream(ctx context.Context) (float64, error) {
+	with, err := c.server.memory(ctx)
+	return float64(with-c.empty) / float64(c.fanout.streams), err
+}
+
+// measureShared has several streams on each connection, as a browser's tabs do,
+// and a server of its own: what this one had for other streams would be there
+// for these.
+func (c *contestant) measureShared(ctx context.Context) error {
+	s, err := startServer(ctx, c.plan)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	fresh := &contestant{server: s, fanout: c.fanout}
+	if err := fresh.warmUp(ctx); err != nil {
+		return err
+	}
+	wanted := make([]subscription, c.fanout.streams)
+	for i := range wanted {
+		wanted[i].channel = "all"
+	}
+	if fresh.audience, err = s.openShared(ctx, wanted, nothing{}, shareOfConnection); err != nil {
+		return err
+	}
+	c.sample.shared, err = fresh.perStream(ctx)
+	return errors.Join(err, fresh.leave())
+}
+
 func (c *contestant) measureSingle(ctx context.Context) (err error) {
-	c.sample.single, err = c.measure(ctx, load{events: c.events, receivers: c.streams, publishers: 1})
+	c.sample.single, err = c.measure(ctx, load{events: c.fanout.events, receivers: c.fanout.streams, publishers: 1})
 	return err
 }
 
 func (c *contestant) measureBusy(ctx context.Context) (err error) {
-	c.sample.busy, err = c.measure(ctx, load{events: busyFactor * c.events, receivers: c.streams, publishers: busyPublishers})
+	c.sample.busy, err = c.measure(ctx, load{events: busyFactor * c.fanout.events, receivers: c.fanout.streams, publishers: busyPublishers})
 	return err
 }
 
 func (c *contestant) measureSlow(ctx context.Context) (err error) {
 	c.sample.slow, err = c.measure(ctx, load{
-		events:     max(c.events/slowFactor, 10),
-		receivers:  c.streams,
+		events:     max(c.fanout.events/slowFactor, 10),
+		receivers:  c.fanout.streams,
 		publishers: 1,
-		every:      max(time.Second*time.Duration(c.streams)/slowRate, 10*time.Millisecond),
+		every:      max(time.Second*time.Duration(c.fanout.streams)/slowRate, 10*time.Millisecond),
 	})
 	return err
 }
@@ -184,9 +253,9 @@ func (c *contestant) measureMany(ctx context.Context) (err error) {
 
 // measureOne publishes to the first stream.
 func (c *contestant) measureOne(ctx context.Context, channel func(i int) string) (result, error) {
-	if err := c.subscribe(ctx, c.streams, channel); err != nil {
+	if err := c.subscribe(ctx, c.fanout.streams, channel); err != nil {
 		return result{}, err
 	}
-	r, err := c.measure(ctx, load{events: oneFactor * c.events, receivers: 1, publishers: 1})
+	r, err := c.measure(ctx, load{events: oneFactor * c.fanout.events, receivers: 1, publishers: 1})
 	return r, errors.Join(err, c.leave())
 }

@@ -7,36 +7,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 )
 
-// engines are the servers that are compared. The first is the floor to which
-// the others are in proportion.
-var engines = []string{"loop", "caddy", "naive"}
-
 // A plan says which server to start.
 type plan struct {
-	engine string
-	caddy  string // its program
-	hub    string // the options of Caddy's hub, lines of a Caddyfile; empty for the defaults
+	engine   string
+	kit      *kit
+	protocol protocol // empty is plain HTTP/1.1
+	hub      string   // the options of Caddy's hub, lines of a Caddyfile; empty for the defaults
 }
 
 // A server is one engine in a process of its own.
 type server struct {
 	plan
+	dir string // for its files
 	pid int
 	// Addresses of the event streams, of the publish endpoint, and of
-	// net/http/pprof.
+	// net/http/pprof or what else it has or needs.
 	streamsAt, publishAt, adminAt string
 
-	cancel context.CancelFunc
-	exited chan struct{}
-	log    *bytes.Buffer // to be read when it has exited
+	cancel  context.CancelFunc
+	exited  chan struct{}
+	log     *bytes.Buffer // to be read when it has exited
+	closers []io.Closer   // of what is here for it
 }
 
 // startTimeout is how long a server may take until it listens.
@@ -49,7 +47,14 @@ func startServer(ctx context.Context, p plan) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{plan: p, streamsAt: addresses[0], publishAt: addresses[1], adminAt: addresses[2]}
+	if p.protocol == "" {
+		p.protocol = plainHTTP1
+	}
+	dir, err := os.MkdirTemp(p.kit.dir, p.engine+"-")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{plan: p, dir: dir, streamsAt: addresses[0], publishAt: addresses[1], adminAt: addresses[2]}
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
@@ -64,82 +69,32 @@ func (s *server) restart(ctx context.Context) error {
 }
 
 func (s *server) start(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	cmd, err := s.command(ctx)
+	cmd, err := engines[s.engine].command(s)
 	if err != nil {
-		cancel()
 		return err
 	}
 	log := new(bytes.Buffer)
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = time.Second
+	// Who has children takes them along on this signal.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
-		cancel()
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	exited := make(chan struct{})
 	s.pid, s.cancel, s.exited, s.log = cmd.Process.Pid, cancel, exited, log
+	killed := context.AfterFunc(ctx, func() { kill(processes(s.pid)) })
 	go func() {
 		defer close(exited)
 		_ = cmd.Wait() // it is always killed; if it ends before, the log says why
+		killed()
 	}()
 	if err := s.waitListening(ctx); err != nil {
 		s.stop()
 		return fmt.Errorf("start %s: %w\n%s", s.engine, err, s.log.Bytes())
 	}
 	return nil
-}
-
-func (s *server) command(ctx context.Context) (*exec.Cmd, error) {
-	if s.engine != "caddy" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		s.adminAt = s.publishAt
-		return exec.CommandContext(ctx, self, s.engine, s.streamsAt, s.publishAt), nil
-	}
-	dir := filepath.Dir(s.caddy)
-	file := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, s.adminAt, s.hub, s.streamsAt, s.publishAt), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, s.caddy, "run", "--config", file)
-	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
-	return cmd, nil
-}
-
-// caddyfile has the defaults wherever they are not in the way.
-const caddyfile = `{
-	admin %s
-	persist_config off
-	sse {
-		%s
-	}
-}
-http://%s {
-	bind 127.0.0.1
-	sse /events* {
-		allow *
-	}
-}
-http://%s {
-	bind 127.0.0.1
-	sse_api /sse* {
-		unauthenticated
-	}
-}
-`
-
-// buildCaddy builds the Caddy that is measured, and returns its path.
-func buildCaddy(ctx context.Context, dir string) (string, error) {
-	path := filepath.Join(dir, "caddy")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/caddy")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ../cmd/caddy (run this in the directory bench): %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // waitListening returns when all addresses take connections.
@@ -170,6 +125,10 @@ func (s *server) waitListening(ctx context.Context) error {
 func (s *server) stop() {
 	s.cancel()
 	<-s.exited
+	for _, c := range s.closers {
+		_ = c.Close()
+	}
+	s.closers = nil
 }
 
 // freeAddresses returns addresses that were free just now.

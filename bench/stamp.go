@@ -23,7 +23,7 @@ const (
 
 // mark begins the line of an event of ours. The data of the hub's own events
 // are JSON objects.
-var mark = []byte("\ndata: @")
+var mark = []byte("data: @")
 
 // epoch is when this process began, from which times are counted.
 var epoch = time.Now()
@@ -43,7 +43,7 @@ func (s stamp) put(data []byte) {
 // readStamp returns the stamp of a frame, unless it is not an event of ours.
 func readStamp(frame []byte) (s stamp, ok bool) {
 	at := bytes.Index(frame, mark)
-	if at < 0 {
+	if at < 0 || (at > 0 && frame[at-1] != '\n') {
 		return s, false
 	}
 	frame = frame[at+len(mark):]

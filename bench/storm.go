@@ -52,23 +52,31 @@ func (set *storm) check() error {
 	return checkFiles(2*set.streams, fmt.Sprintf("%d streams that come back", set.streams))
 }
 
+func (set *storm) scale(by float64) {
+	set.streams, set.channels = scaled(set.streams, by), scaled(set.channels, by)
+	set.events = scaled(set.events, by)
+}
+
+// repeat takes a third of the rounds: nothing of a storm is checked.
+func (set *storm) repeat(rounds int) { set.rounds = (rounds + 2) / 3 }
+
 func (set *storm) limit() time.Duration { return time.Duration(set.rounds) * stormLimit }
 
-func (set *storm) run(ctx context.Context, caddy string) (text string, err error) {
+func (set *storm) run(ctx context.Context, k *kit) (o outcome, err error) {
 	dir, remove, err := recordDir(set.dir)
 	if err != nil {
-		return "", err
+		return outcome{}, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	var rounds []stormRound
 	for i := range set.rounds {
-		r, err := set.playRound(ctx, caddy, filepath.Join(dir, strconv.Itoa(i)), i)
+		r, err := set.playRound(ctx, k, filepath.Join(dir, strconv.Itoa(i)), i)
 		if err != nil {
-			return "", err
+			return outcome{}, err
 		}
 		rounds = append(rounds, r)
 	}
-	return set.report(rounds), nil
+	return outcome{text: set.report(rounds)}, nil
 }
 
 // brokers are what stands behind the hubs that are compared.
@@ -104,7 +112,7 @@ func (set *storm) spreads() []int {
 
 // playRound measures fresh processes with fresh records. Who goes first changes
 // from round to round.
-func (set *storm) playRound(ctx context.Context, caddy, dir string, number int) (stormRound, error) {
+func (set *storm) playRound(ctx context.Context, k *kit, dir string, number int) (stormRound, error) {
 	var all []*refuge
 	for _, n := range set.spreads() {
 		for i := range brokers {
@@ -113,7 +121,7 @@ func (set *storm) playRound(ctx context.Context, caddy, dir string, number int) 
 			if broker == "bolt" {
 				hub += " " + filepath.Join(dir, strconv.Itoa(n)+".db")
 			}
-			s, err := startServer(ctx, plan{engine: "caddy", caddy: caddy, hub: hub})
+			s, err := startServer(ctx, plan{engine: "caddy", kit: k, hub: hub})
 			if err != nil {
 				return nil, err
 			}

@@ -53,7 +53,7 @@ func (f *refuge) measure(ctx context.Context, do func() (*histogram, error)) (co
 	if err := f.resetPeak(); err != nil {
 		return cost{}, err
 	}
-	cpu, start := cpuTime(f.pid), time.Now()
+	cpu, start := f.cpu(), time.Now()
 	times, err := do()
 	if err != nil {
 		return cost{}, err
@@ -64,7 +64,7 @@ func (f *refuge) measure(ctx context.Context, do func() (*histogram, error)) (co
 	}
 	peak, err := f.peak()
 	return cost{
-		took: took, cpu: cpuTime(f.pid) - cpu, peak: peak,
+		took: took, cpu: f.cpu() - cpu, peak: peak,
 		p50: times.quantile(0.50), p99: times.quantile(0.99),
 	}, err
 }
@@ -97,7 +97,7 @@ func (f *refuge) warmUp(ctx context.Context) error {
 // returns how they would resume.
 func (f *refuge) cutOff(ctx context.Context) ([]subscription, error) {
 	s := f.series(1)
-	a, err := openAudience(ctx, f.streamsAt, f.fresh(), s)
+	a, err := f.open(ctx, f.fresh(), s)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (f *refuge) measureConnect(ctx context.Context) (err error) {
 func (f *refuge) connect(ctx context.Context) (cost, error) {
 	var a *audience
 	c, err := f.measure(ctx, func() (times *histogram, err error) {
-		a, err = openAudience(ctx, f.streamsAt, f.fresh(), nothing{})
+		a, err = f.open(ctx, f.fresh(), nothing{})
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func (f *refuge) connect(ctx context.Context) (cost, error) {
 
 // measureLive delivers to open streams what the others miss.
 func (f *refuge) measureLive(ctx context.Context) error {
-	a, err := openAudience(ctx, f.streamsAt, f.fresh(), nothing{})
+	a, err := f.open(ctx, f.fresh(), nothing{})
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (f *refuge) miss(ctx context.Context) ([]subscription, *series, error) {
 func (f *refuge) comeBack(ctx context.Context, back []subscription, s *series) (cost, error) {
 	var a *audience
 	c, err := f.measure(ctx, func() (times *histogram, err error) {
-		a, err = openAudience(ctx, f.streamsAt, back, s)
+		a, err = f.open(ctx, back, s)
 		if err != nil {
 			return nil, err
 		}
@@ -229,7 +229,7 @@ func (f *refuge) startAgain(ctx context.Context) error {
 		return err
 	}
 	peak, err := f.peak()
-	f.costs[stepStart] = cost{took: took, cpu: cpuTime(f.pid), peak: peak}
+	f.costs[stepStart] = cost{took: took, cpu: f.cpu(), peak: peak}
 	return err
 }
 

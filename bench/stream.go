@@ -72,18 +72,26 @@ func (s *stream) note(frame []byte) (inOrder bool) {
 			break // the last of the fields
 		}
 	}
+	seq, ok := seqOf(s.last)
+	if !ok {
+		return true // of the servers that are compared, not all have such ids
+	}
 	before := s.seq
-	s.seq = seqOf(s.last)
+	s.seq = seq
 	return !isEvent || s.seq > before
 }
 
 // seqOf returns the number of an event's id: what is behind the dot, if it has
-// one.
-func seqOf(id []byte) (seq uint64) {
-	for _, c := range id[bytes.LastIndexByte(id, '.')+1:] {
+// one. It reports false if that is no number.
+func seqOf(id []byte) (seq uint64, ok bool) {
+	id = id[bytes.LastIndexByte(id, '.')+1:]
+	for _, c := range id {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
 		seq = seq*10 + uint64(c-'0')
 	}
-	return seq
+	return seq, len(id) > 0
 }
 
 // feed takes the next piece, and calls frame with each frame that it completes.
@@ -143,6 +151,8 @@ func (s *stream) chunkSize(b []byte) (rest []byte, err error) {
 			s.chunk = s.chunk<<4 | int(c-'0')
 		case c >= 'a' && c <= 'f':
 			s.chunk = s.chunk<<4 | int(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			s.chunk = s.chunk<<4 | int(c-'A'+10)
 		case c == '\r':
 		case c == '\n' && s.chunk == 0:
 			return nil, errEnded
