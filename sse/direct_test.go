@@ -436,3 +436,34 @@ func TestDirectNewsWhileFull(t *testing.T) {
 		})
 	}
 }
+
+// TestDirectSlow promises that a stream ends whose client reads nothing and lags
+// behind too far, if that was asked for, and is skipped ahead otherwise.
+func TestDirectSlow(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	s := startDirect(t, "tcp", h, sse.StreamOptions{Keepalive: 10 * time.Millisecond, Lag: 1 << 20, Slow: sse.SlowDisconnect})
+	s.sendBuffer = 4 << 10
+	s.open(t, "channel=a")
+	for range 300 {
+		publish(t, h, strings.Repeat("x", 64<<10), "a")
+	}
+	if end := s.end(t); end.Reason != sse.CloseSlow {
+		t.Errorf("it ended %+v, want slow", end)
+	}
+	s.tuning.Set(sse.StreamOptions{Keepalive: -1, Lag: 1 << 20})
+	c := s.open(t, "channel=a")
+	c.frame(t)
+	for range 300 {
+		publish(t, h, strings.Repeat("x", 64<<10), "a")
+	}
+	publishN(t, h, 1, "a")
+	resets := 0
+	for frame := ""; !strings.HasPrefix(frame, "id: "+at(h, 601).String()); {
+		if frame = c.frame(t); strings.Contains(frame, `"reason":"limit"`) {
+			resets++
+		}
+	}
+	if resets == 0 {
+		t.Error("it was not told that it was skipped ahead")
+	}
+}
