@@ -39,9 +39,6 @@ func directConn(w http.ResponseWriter, r *http.Request) (conn net.Conn, ok bool)
 	}
 	conn, ok = r.Context().Value(connKey{}).(net.Conn)
 	for ok {
-		if recorder, is := w.(caddyhttp.ResponseRecorder); is && recorder.Buffered() {
-			return nil, false
-		}
 		wrapper, wraps := w.(interface{ Unwrap() http.ResponseWriter })
 		if !wraps {
 			return conn, isKnown(w)

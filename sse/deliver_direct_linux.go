@@ -106,10 +106,11 @@ func (st *directStream) begin(w http.ResponseWriter) (taken bool, err error) {
 	if err == nil {
 		err = controller.Flush()
 	}
+	w.Header().Del("Transfer-Encoding") // it was no field of the answer, and is logged as if
 	if err != nil {
 		return true, err
 	}
-	if w.Header().Get("Content-Encoding") != "" {
+	if w.Header().Get("Content-Encoding") != "" || isBuffered(w) {
 		return false, nil
 	}
 	conn, _, err := controller.Hijack()
@@ -129,3 +130,18 @@ func (st *directStream) begin(w http.ResponseWriter) (taken bool, err error) {
 var processStart = time.Now()
 
 func sinceStart() int64 { return int64(time.Since(processStart)) }
+
+// isBuffered reports whether a wrapper keeps the answer back, as one does that may
+// yet put another in its place.
+func isBuffered(w http.ResponseWriter) bool {
+	for {
+		if b, ok := w.(interface{ Buffered() bool }); ok && b.Buffered() {
+			return true
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = wrapper.Unwrap()
+	}
+}

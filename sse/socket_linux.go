@@ -19,10 +19,12 @@ const (
 	// deadAfter is how long a peer may acknowledge nothing, or read nothing
 	// of what waits for it, before it is given up.
 	deadAfter = time.Minute
-	// tlsPiece is how much of a TLS stream is written at once where the socket
-	// is known to have room: whenever the kernel takes something, it takes
-	// that much.
+	// tlsPiece is how much of a TLS stream is written where the socket is known
+	// to have room: whenever the kernel takes something, it takes that much.
 	tlsPiece = 8 << 10
+	// tlsCost is what a write takes of that besides its bytes: each may be a
+	// packet of its own, and the kernel counts what it needs for one.
+	tlsCost = 1400
 )
 
 // A socket is the connection of a stream whose handler has returned.
@@ -30,6 +32,9 @@ type socket struct {
 	// tls is the connection over fd, and its owner. Nil is plain.
 	tls *tls.Conn
 	fd  int32 // what is written to and polled, owned if it is plain
+	// room is what of a tlsPiece is left since the socket was last found to
+	// have room.
+	room int32
 }
 
 var errNoSocket = errors.New("sse: the connection is not one of the kernel's with at most TLS on top")
@@ -112,10 +117,14 @@ func (s *socket) write(p []byte) (n int, err error) {
 // on after a part of a record.
 func (s *socket) writeTLS(p []byte) (n int, err error) {
 	for n < len(p) {
-		if !s.hasRoom() {
-			return n, errFull
+		if s.room <= 0 {
+			if !s.hasRoom() {
+				return n, errFull
+			}
+			s.room = tlsPiece
 		}
-		piece := p[n:min(n+tlsPiece, len(p))]
+		piece := p[n:min(n+int(s.room), len(p))]
+		s.room -= int32(len(piece)) + tlsCost
 		written, err := s.tls.Write(piece)
 		n += written
 		if err != nil {
