@@ -14,10 +14,10 @@ var stormSteps = []stormStep{stepConnect, stepLive, stepBurst, stepStorm, stepSt
 // report writes what the rounds cost.
 func (set *storm) report(rounds []stormRound) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Medians of %d interleaved rounds. CPU is the server's, in seconds for all %d streams together; × live is\n", set.rounds, set.streams)
-	b.WriteString("its ratio to the same events delivered live, one at a time, within a round [lowest to highest].\n")
 	for _, n := range set.spreads() {
-		fmt.Fprintf(&b, "\n## %d streams, %d missed events each, channels: %d\n\n", set.streams, set.events, n)
+		fmt.Fprintf(&b, "\n## Storm: %d streams, %d missed events each, channels: %d\n\n", set.streams, set.events, n)
+		fmt.Fprintf(&b, "Medians of %d interleaved rounds. CPU is the server's, in seconds for all streams together; × live is its\n", set.rounds)
+		b.WriteString("ratio to the same events delivered live, one at a time, within a round [lowest to highest].\n\n")
 		tableHead(&b, "broker", "what", "CPU s", "× live", "all done after s", "p50 / p99 ms", "peak memory MB")
 		for _, broker := range brokers {
 			set.reportRefuge(&b, rounds, refugeName{broker, n})
