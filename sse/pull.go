@@ -136,6 +136,9 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	if closing == "" && !s.expires.IsZero() && !time.Now().Before(s.expires) {
 		closing = CloseExpired // the timer may come a little late
 	}
+	if s.retold != 0 {
+		s.retry, s.untold, s.retold = time.Duration(s.retold)*time.Millisecond, true, 0
+	}
 	queued := s.queued
 	s.queued = nil
 	s.mu.Unlock()

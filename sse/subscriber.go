@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -107,6 +108,7 @@ type Subscriber struct {
 	work     []*channel          // may hold events after position
 	behind   bool                // memory does not have what comes after position
 	checked  bool                // the record has it, and not more than one replay may hold
+	untold   bool                // the client does not know retry yet
 	earliest bool                // is to begin with the earliest that is kept
 	opening  opening
 
@@ -120,6 +122,7 @@ type Subscriber struct {
 	mu      sync.Mutex // guards what follows
 	waker   waker
 	pending bool       // woken, and has not looked since
+	retold  uint32     // what retry is to be, in milliseconds; zero is that it stays
 	queued  []*change  // not seen by the engine yet
 	waiting int        // changes that were queued and not made
 	dirty   []*channel // told to have news since the last look
@@ -260,6 +263,30 @@ func (s *Subscriber) Close(reason CloseReason) {
 		w.wake()
 		w.interrupt()
 	}
+}
+
+// SetRetry changes the reconnection time, which is drawn as at first. The client
+// is told with the next keepalive, or with the last frame if that comes before.
+func (s *Subscriber) SetRetry(retry time.Duration) {
+	ms := jitter(retry, DefaultRetry).Milliseconds()
+	s.mu.Lock()
+	s.retold = uint32(min(ms, math.MaxUint32)) //nolint:gosec // it fits
+	s.mu.Unlock()
+	s.Retune()
+}
+
+// User returns who listens.
+func (s *Subscriber) User() string { return s.session.user }
+
+// Address returns where the client is.
+func (s *Subscriber) Address() string { return s.session.address }
+
+// Assigned returns those of the stream's channels that it was given by
+// [Hub.Assign]. The slice must not be modified.
+func (s *Subscriber) Assigned() []string {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.session.given
 }
 
 // expireAt makes the stream end at a time, unless it is to end before that. Zero
