@@ -26,12 +26,11 @@ func ProblemStatus(err error) int {
 
 // RemovedTurnsAway reports whether a route that is gone turns a stream away.
 func RemovedTurnsAway() bool {
-	made, _ := newRoute() // it never fails, nor does the next
-	r := made.(*route)
-	begun := new(seat)
+	r := newRoute(terms{rules: new(rules)})
+	begun := &seat{guest: new(guest), rules: r.rules}
 	r.enter(begun, &Limits{})
-	_ = r.Destruct()
-	full, _ := r.enter(new(seat), &Limits{})
+	_ = r.Destruct() // it never fails
+	full, _ := r.enter(&seat{guest: new(guest), rules: r.rules}, &Limits{})
 	return full == refusedUnavailable && !r.begin(begun, new(sse.Subscriber))
 }
 
@@ -95,7 +94,7 @@ func Expand(source, value string, limit int) ([]string, error) {
 	}
 	repl := caddy.NewEmptyReplacer()
 	repl.Map(func(string) (any, bool) { return value, true })
-	names, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
+	names, _, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
 	return names, nil
 }
 

@@ -23,10 +23,7 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
 
-	end := subscriber.Stream(r.Context(), w, sse.NewTuning(sse.StreamOptions{
-		Keepalive: time.Duration(s.Keepalive),
-		MaxAge:    time.Duration(s.MaxAge),
-	}))
+	end := subscriber.Stream(r.Context(), w, &s.route.tuning)
 
 	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
 		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))

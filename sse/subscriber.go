@@ -281,12 +281,12 @@ func (s *Subscriber) User() string { return s.session.user }
 // Address returns where the client is.
 func (s *Subscriber) Address() string { return s.session.address }
 
-// Assigned returns those of the stream's channels that it was given by
-// [Hub.Assign]. The slice must not be modified.
-func (s *Subscriber) Assigned() []string {
+// Roster returns what [Subscriber.Channels] does, and what the connection was given
+// by [Hub.Assign]. The slices must not be modified.
+func (s *Subscriber) Roster() (channels, assigned []string) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return s.session.given
+	return s.session.named, s.session.given
 }
 
 // expireAt makes the stream end at a time, unless it is to end before that. Zero
