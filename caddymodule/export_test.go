@@ -24,16 +24,6 @@ func ProblemStatus(err error) int {
 	return 0
 }
 
-// RemovedTurnsAway reports whether a route that is gone turns a stream away.
-func RemovedTurnsAway() bool {
-	r := newRoute(terms{rules: new(rules)})
-	begun := &seat{guest: new(guest), rules: r.rules}
-	r.enter(begun, &Limits{})
-	_ = r.Destruct() // it never fails
-	full, _ := r.enter(&seat{guest: new(guest), rules: r.rules}, &Limits{})
-	return full == refusedUnavailable && !r.begin(begun, new(sse.Subscriber))
-}
-
 // Handler answers the requests of the API for a hub, without Caddy around it.
 func Handler(hub *sse.Hub, maxBody int64, ending <-chan struct{}) http.Handler {
 	q := requests{hub: &liveHub{Hub: hub, name: "test"}, maxBody: maxBody, ending: ending}
