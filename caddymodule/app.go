@@ -38,8 +38,11 @@ type App struct {
 
 	ctx  caddy.Context
 	log  *slog.Logger
-	mu   sync.Mutex          // guards held
+	mu   sync.Mutex          // guards what follows
 	held map[string]*liveHub // by name; each is one reference into the pool
+
+	subscribing []*Subscribe     // the handlers of the configuration
+	places      map[routeKey]int // how many of them there are
 }
 
 // Hub configures a hub.
@@ -84,6 +87,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Slogger()
 	a.held = make(map[string]*liveHub)
+	a.places = make(map[routeKey]int)
 	for _, name := range slices.Sorted(maps.Keys(a.Hubs)) {
 		if a.Hubs[name] == nil {
 			a.Hubs[name] = new(Hub)
@@ -180,6 +184,18 @@ func (a *App) hub(name string) (*liveHub, error) {
 	return live, nil
 }
 
+// enlist has the app put a handler's terms in force when the configuration has
+// started. It returns the handler's identity among those in the same place.
+func (a *App) enlist(s *Subscribe, key routeKey) routeKey {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.subscribing = append(a.subscribing, s)
+	nth := a.places[key]
+	a.places[key]++
+	key.nth = nth
+	return key
+}
+
 // listen has the app told when all apps of the configuration have started, and
 // when Caddy is about to stop.
 func (a *App) listen(ctx caddy.Context) error {
@@ -202,7 +218,7 @@ func (h handler) Handle(ctx context.Context, _ caddy.Event) error {
 	return nil
 }
 
-// started gives the live hubs the settings of this configuration. Only now is
+// started gives the live hubs and routes the settings of this configuration. Only now is
 // it known that the configuration is good: one that fails, be it because
 // another app cannot start, must change nothing.
 func (a *App) started(context.Context) {
@@ -210,6 +226,11 @@ func (a *App) started(context.Context) {
 		config := a.config(live.name)
 		config.broker.Apply(live.broker, a.log)
 		live.SetOptions(config.options(a.log))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.subscribing {
+		s.route.apply(s.terms())
 	}
 }
 

@@ -54,6 +54,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	if err != nil {
 		return changeProblem(err)
 	}
+	s.route.reconsider(owner{connection, c.user}, s.rules)
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream changed",
 		slog.String("connection", connection), slog.String("user", c.user), slog.Any("channels", channels))
 	return writeChannels(w, channels)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,10 +21,10 @@ import (
 type client struct {
 	user    string // empty is nobody in particular
 	address string
-	token   bool // it presented one that is good
 	expires time.Time
 	fixed   []string // what it gets without asking
 	allow   []string // what it may ask for
+	own     personal // what of that is for what its request says
 }
 
 // identify finds out who asks, by what the directives before this one know, and
@@ -37,8 +38,8 @@ func (s *Subscribe) identify(r *http.Request) (*client, error) {
 		return nil, err
 	}
 	if token != nil {
-		c.token, c.expires = true, token.expires
-		c.allow = append(c.allow, token.channels...)
+		c.expires = token.expires
+		c.own.token, c.own.claim = true, token.channels
 		if token.user != "" {
 			repl.Set(identity, token.user) // as a directive would that authenticates
 		}
@@ -46,16 +47,17 @@ func (s *Subscribe) identify(r *http.Request) (*client, error) {
 	if c.user, err = s.readUser(repl, token); err != nil {
 		return nil, err
 	}
-	fixed, bad := (&expansion{repl, s.Limits.Channels, wildcardRefused, s.userParts}).of(s.channels)
+	fixed, filled, bad := (&expansion{repl, s.Limits.Channels, wildcardRefused, s.userParts}).of(s.rules.channels.all)
 	if bad != nil {
 		return nil, problemf(http.StatusForbidden, "a channel of this route cannot be made for this request: %s", bad)
 	}
-	c.fixed = fixed
-	allow, bad := (&expansion{repl, maxAllowed, wildcardAlone, s.userParts}).of(s.allow)
+	c.fixed, c.own.channels = fixed, filled
+	allow, filled, bad := (&expansion{repl, maxAllowed, wildcardAlone, s.userParts}).of(s.rules.allow.all)
 	if bad != nil {
 		s.log.DebugContext(r.Context(), "left out what a placeholder would allow", slog.Any("error", bad))
 	}
-	c.allow = append(c.allow, allow...)
+	c.own.allow = filled
+	c.allow = slices.Concat(c.own.claim, allow)
 	return c, nil
 }
 
@@ -103,7 +105,7 @@ func (s *Subscribe) notAllowed(c *client, name string) error {
 	switch {
 	case s.JWT == nil:
 		return problemf(http.StatusForbidden, "channel %q is not among those that this route allows", name).in("channel")
-	case c.token:
+	case c.own.token:
 		return insufficientScope(name, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does")
 	}
 	return unauthorized("channel %q is not among those that this route allows to everybody: a token is needed that names it", name).in("channel")

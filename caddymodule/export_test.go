@@ -24,16 +24,6 @@ func ProblemStatus(err error) int {
 	return 0
 }
 
-// RemovedTurnsAway reports whether a route that is gone turns a stream away.
-func RemovedTurnsAway() bool {
-	r := newRoute("")
-	begun := new(seat)
-	r.enter(begun, &Limits{})
-	_ = r.Destruct() // it never fails
-	full, _ := r.enter(new(seat), &Limits{})
-	return full == refusedUnavailable && !r.begin(begun, new(sse.Subscriber))
-}
-
 // Handler answers the requests of the API for a hub, without Caddy around it.
 func Handler(hub *sse.Hub, maxBody int64, ending <-chan struct{}) http.Handler {
 	q := requests{hub: &liveHub{Hub: hub, name: "test"}, maxBody: maxBody, ending: ending}
@@ -94,7 +84,7 @@ func Expand(source, value string, limit int) ([]string, error) {
 	}
 	repl := caddy.NewEmptyReplacer()
 	repl.Map(func(string) (any, bool) { return value, true })
-	names, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
+	names, _, _ := (&expansion{repl: repl, limit: limit, alone: wildcardAlone, user: []string{"user"}}).of([]template{t})
 	return names, nil
 }
 

@@ -10,10 +10,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// A routeKey is a route's identity: what it is configured to do, and where. A
-// route of which any of it changed is another one, so that no stream goes on
-// under rules that are no longer configured.
-type routeKey struct{ hub, config, place string }
+// A routeKey is a route's identity: where it is, and of which hub. All else that is
+// configured can change while its streams live on, see [route.apply].
+type routeKey struct {
+	hub, base, place string
+	nth              int // of those in the same place, of which only the first is ever reached
+}
 
 // places counts those that cannot be told from one configuration to the next.
 var places atomic.Uint64

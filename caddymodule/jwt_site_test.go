@@ -279,9 +279,9 @@ func TestKeySetIsAway(t *testing.T) {
 	}
 }
 
-// TestKeyIsReplaced holds a bug: a route whose key was replaced, in the file or
-// variable that the configuration names, was taken for the same route at the
-// reload, as its words were the same. Streams that were opened with tokens of the
+// TestKeyIsReplaced holds a bug: a key that was replaced, in the file or variable
+// that the configuration names, was taken for the same at the reload, as the words
+// were the same. Streams that were opened with tokens of the
 // old key, which may be stolen, lived on.
 func TestKeyIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
@@ -300,6 +300,6 @@ func TestKeyIsReplaced(t *testing.T) {
 	expectData(t, s, "still here")
 	write(testSecret + ", and another")
 	l.load("", route)
-	expectClosed(t, s, "drain")
+	expectClosed(t, s, "expired")
 	l.do("GET", l.site+"/events?channel=a", "", token).problem(t, 401, "signature")
 }

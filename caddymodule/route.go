@@ -4,54 +4,94 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/sse"
+	"github.com/caddyserver/caddy/v2"
 )
 
 // A route is the streams of a subscriber endpoint. They live as long as a
-// configuration has a route of the same identity, see routeKey.
+// configuration has a route of the same identity, see routeKey, and take on what
+// each of these says of it.
 type route struct {
-	mu        sync.Mutex // guards what follows
-	seats     map[*seat]struct{}
-	owners    map[owner]int  // how many, by the connection that the client made
-	homes     map[home]int   // those of an owner at an address
-	addresses map[string]int // how many, by addressKey
-	users     map[string]int // how many, by user
-	gone      bool
-
-	hub string
-	// Those of the newest configuration.
+	tuning sse.Tuning // of all its streams
+	hub    string
+	// Those of the configuration that is in force.
 	log    atomic.Pointer[slog.Logger]
 	access atomic.Pointer[zap.Logger]
+
+	mu      sync.Mutex // guards what follows
+	seats   map[*seat]struct{}
+	tallies tallies
+	rules   *rules // of the configuration that is in force
+	retry   time.Duration
+	gone    bool
 }
 
-// A seat is what a stream takes of the limits of its route.
+// terms are what a configuration says of a route.
+type terms struct {
+	hub    string
+	log    *slog.Logger
+	access *zap.Logger
+	rules  *rules
+	stream sse.StreamOptions
+	retry  time.Duration
+	limits *Limits
+}
+
+// A seat is what a stream takes of the limits of its route. There is one for each
+// stream, so it should be small.
 type seat struct {
-	owner
-	address string
-	stream  *sse.Subscriber // nil before it begins
+	guest  *guest          // who is to have the stream, until it begins
+	stream *sse.Subscriber // nil before that
+	rules  *rules          // that it was opened under, or lives on under
+	own    *personal       // what it was granted for itself
 }
 
-// An owner is a connection of a user.
-type owner struct{ connection, user string }
-
-// A home is an owner at an address.
-type home struct {
+// A guest is who asks for a stream.
+type guest struct {
 	owner
 	address string
 }
 
-func newRoute(hub string) *route {
-	return &route{
-		hub:       hub,
-		seats:     make(map[*seat]struct{}),
-		owners:    make(map[owner]int),
-		homes:     make(map[home]int),
-		addresses: make(map[string]int),
-		users:     make(map[string]int),
+func (p *seat) owner() owner {
+	if p.stream != nil {
+		return owner{p.stream.Connection(), p.stream.User()}
 	}
+	return p.guest.owner
+}
+
+func (p *seat) address() string {
+	if p.stream != nil {
+		return addressKey(p.stream.Address())
+	}
+	return addressKey(p.guest.address)
+}
+
+func newRoute(first terms) *route {
+	r := &route{hub: first.hub, seats: make(map[*seat]struct{}), tallies: newTallies(), rules: first.rules, retry: first.retry}
+	r.tuning.Set(first.stream)
+	r.log.Store(first.log)
+	r.access.Store(first.access)
+	return r
+}
+
+// acquireRoute returns the route of that identity, and makes the rules the same
+// as those in force if they say the same. The caller owes the pool a Delete.
+func acquireRoute(key routeKey, t *terms) (*route, error) {
+	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(*t), nil })
+	if err != nil {
+		return nil, err
+	}
+	r := value.(*route)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rules.equal(t.rules) {
+		t.rules = r.rules
+	}
+	return r, nil
 }
 
 // enter takes a seat, unless there is none; then it says why, and how many are
@@ -60,16 +100,17 @@ func newRoute(hub string) *route {
 func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	owned, atHome := min(r.owners[p.owner], 1), min(r.homes[home{p.owner, p.address}], 1)
+	r.tallies.keep(limits, r.seats)
+	owned, atHome := min(r.tallies.owners.count(p), 1), min(r.tallies.homes.count(p), 1)
 	for _, limit := range []struct {
 		why                   refusal
 		most, taken, replaced int
 	}{
 		{refusedConnections, limits.Connections, len(r.seats), owned},
-		{refusedAddress, limits.PerIP, r.addresses[p.address], atHome},
-		{refusedUser, limits.PerUser, r.users[p.user], owned},
+		{refusedAddress, limits.PerIP, r.tallies.addresses.count(p), atHome},
+		{refusedUser, limits.PerUser, r.tallies.users.count(p), owned},
 	} {
-		counts := limit.most > 0 && (limit.why != refusedUser || p.user != "")
+		counts := limit.most > 0 && (limit.why != refusedUser || p.owner().user != "")
 		if counts && limit.taken-limit.replaced >= limit.most {
 			return limit.why, limit.taken
 		}
@@ -78,10 +119,7 @@ func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 		return refusedUnavailable, 0
 	}
 	r.seats[p] = struct{}{}
-	r.owners[p.owner]++
-	r.homes[home{p.owner, p.address}]++
-	r.addresses[p.address]++
-	r.users[p.user]++
+	r.tallies.add(p)
 	return "", 0
 }
 
@@ -89,7 +127,10 @@ func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 func (r *route) begin(p *seat, s *sse.Subscriber) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.stream = s
+	p.stream, p.guest = s, nil // the stream has the same, and no more of the request
+	if p.rules.retired {       // while the request was on its way
+		r.judge(p)
+	}
 	return !r.gone
 }
 
@@ -98,15 +139,84 @@ func (r *route) leave(p *seat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.seats, p)
-	countDown(r.owners, p.owner)
-	countDown(r.homes, home{p.owner, p.address})
-	countDown(r.addresses, p.address)
-	countDown(r.users, p.user)
+	r.tallies.remove(p)
 }
 
-func countDown[K comparable](counts map[K]int, key K) {
-	if counts[key]--; counts[key] == 0 {
-		delete(counts, key)
+// apply puts terms in force, also for the streams that are open.
+func (r *route) apply(t terms) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log.Store(t.log)
+	r.access.Store(t.access)
+	r.tallies.drop(t.limits)
+	if r.tuning.Load() != t.stream {
+		r.tuning.Set(t.stream)
+		r.each((*sse.Subscriber).Retune)
+	}
+	if r.retry != t.retry {
+		r.retry = t.retry
+		r.each(func(s *sse.Subscriber) { s.SetRetry(t.retry) })
+	}
+	if r.rules == t.rules {
+		return
+	}
+	r.rules.retired, r.rules = true, t.rules
+	for p := range r.seats {
+		r.judge(p)
+	}
+}
+
+// retire ends the use of rules by a configuration that is no more. If they never
+// came into force, streams may have been opened under them even so, since its
+// servers may have run before it failed.
+func (r *route) retire(old *rules) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old == r.rules || old.retired {
+		return
+	}
+	old.retired = true
+	for p := range r.seats {
+		if p.rules == old {
+			r.judge(p)
+		}
+	}
+}
+
+// reconsider looks at the stream of a connection again that was given channels
+// under rules which may have been retired before it had them.
+func (r *route) reconsider(changed owner, under *rules) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !under.retired {
+		return
+	}
+	for p := range r.seats {
+		if p.stream != nil && p.owner() == changed {
+			p.decide(r.rules)
+		}
+	}
+}
+
+// judge has a stream live on under the rules in force, or end.
+func (r *route) judge(p *seat) {
+	if p.stream != nil && p.rules != r.rules { // else it has yet to begin
+		p.decide(r.rules)
+	}
+}
+
+func (p *seat) decide(next *rules) {
+	own, goesOn := p.rules.succeed(next, p.own, p.stream)
+	if p.rules, p.own = next, own.something(); !goesOn {
+		p.stream.Close(sse.CloseExpired)
+	}
+}
+
+func (r *route) each(do func(*sse.Subscriber)) {
+	for p := range r.seats {
+		if p.stream != nil {
+			do(p.stream)
+		}
 	}
 }
 
@@ -116,10 +226,6 @@ func (r *route) Destruct() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = true
-	for p := range r.seats {
-		if p.stream != nil {
-			p.stream.Close(sse.CloseDrain)
-		}
-	}
+	r.each(func(s *sse.Subscriber) { s.Close(sse.CloseDrain) })
 	return nil
 }

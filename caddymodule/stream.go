@@ -15,30 +15,29 @@ import (
 // An openStream is what is known of a stream until it has ended. It holds nothing of
 // the configuration in which it was opened, which it may outlive.
 type openStream struct {
+	seat
 	route  *route
-	seat   *seat
-	start  time.Time
+	opened int64 // Unix time in nanoseconds
 	resume sse.Resume
 	line   *streamLine // nil if it is Caddy that writes the access log, or nobody
 }
 
-// stream writes a stream until it ends, or has a hub's writers do that, and tells
+// serve writes the stream until it ends, or has a hub's writers do that, and tells
 // the logs.
-func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, taken *seat) {
-	o := &openStream{route: s.route, seat: taken, start: time.Now(), resume: taken.stream.Resume()}
+func (o *openStream) serve(s *Subscribe, w http.ResponseWriter, r *http.Request) {
+	o.opened, o.resume = time.Now().UnixNano(), o.stream.Resume()
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
-		slog.String("connection", taken.connection), slog.String("user", taken.user), slog.Any("channels", taken.stream.Channels()))
-	tuning := sse.NewTuning(s.streamOptions())
+		slog.String("connection", o.stream.Connection()), slog.String("user", o.stream.User()), slog.Any("channels", o.stream.Channels()))
 	if conn, ok := directConn(w, r); ok {
 		line, undo := s.takeLine(w, r)
 		o.line = line
-		if taken.stream.Direct(w, conn, tuning, o.ended) {
+		if o.stream.Direct(w, conn, &o.route.tuning, o.ended) {
 			return
 		}
 		o.line = nil
 		undo()
 	}
-	end := taken.stream.Stream(r.Context(), w, tuning)
+	end := o.stream.Stream(r.Context(), w, &o.route.tuning)
 	addLogField(r.Context(), o.field(&end))
 	o.finish(&end)
 }
@@ -51,10 +50,10 @@ func (o *openStream) ended(end sse.End) {
 
 // finish tells of a stream that has ended, and gives back what it took.
 func (o *openStream) finish(end *sse.End) {
-	o.route.leave(o.seat)
+	o.route.leave(&o.seat)
 	attrs := []slog.Attr{
-		slog.String("connection", o.seat.connection), slog.String("reason", string(end.Reason)),
-		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(o.start)),
+		slog.String("connection", o.stream.Connection()), slog.String("reason", string(end.Reason)),
+		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(time.Unix(0, o.opened))),
 	}
 	if end.Err != nil {
 		attrs = append(attrs, slog.Any("error", end.Err))
@@ -66,10 +65,10 @@ func (o *openStream) finish(end *sse.End) {
 func (o *openStream) field(end *sse.End) zap.Field {
 	fields := []zap.Field{
 		zap.String("hub", o.route.hub),
-		zap.String("connection", o.seat.connection),
-		zap.String("user", o.seat.user),
+		zap.String("connection", o.stream.Connection()),
+		zap.String("user", o.stream.User()),
 		zap.String("resume", string(o.resume)),
-		zap.Strings("channels", o.seat.stream.Channels()), // which may have changed
+		zap.Strings("channels", o.stream.Channels()), // which may have changed
 		zap.String("reason", string(end.Reason)),
 		zap.Uint64("events", end.Events),
 	}

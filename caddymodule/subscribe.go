@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -102,37 +101,10 @@ type Subscribe struct {
 	hub       *liveHub
 	route     *route
 	routeKey  *routeKey // set once a reference is held
-	channels  []template
-	allow     []template
+	rules     *rules
 	userParts []string // the placeholders in User
 	log       *slog.Logger
 	access    *zap.Logger // Caddy's logger of requests
-}
-
-// Limits bound what clients can take.
-type Limits struct {
-	// Streams that are open on this route at one time. Default: no limit.
-	Connections int `json:"connections,omitempty"`
-
-	// Those of one address: of IPv6, of one network of 64 bits. It is the
-	// address that Caddy takes for the client's, so behind a proxy the server
-	// needs `trusted_proxies`. Default: no limit.
-	PerIP int `json:"per_ip,omitempty"`
-
-	// Those of one user. Clients that are nobody in particular are not
-	// counted. Default: no limit.
-	PerUser int `json:"per_user,omitempty"`
-
-	// Channels and patterns of one stream. Default: 100.
-	Channels int `json:"channels,omitempty"`
-
-	// Events that a client which comes back may have missed. One that
-	// missed more is told so instead. Negative is no limit. Default: 10000.
-	Replay int `json:"replay,omitempty"`
-
-	// Bytes of events that a stream may lag behind while it is open, of those
-	// published meanwhile on its channels. Default: no limit but what is kept.
-	Lag int64 `json:"lag,omitempty"`
 }
 
 const (
@@ -142,8 +114,7 @@ const (
 	slowReset      = "reset"
 	slowDisconnect = "disconnect"
 
-	defaultLimitChannels = 100
-	defaultSession       = caddy.Duration(2 * time.Minute)
+	defaultSession = caddy.Duration(2 * time.Minute)
 )
 
 // CaddyModule returns the Caddy module information.
@@ -156,10 +127,6 @@ func (Subscribe) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets up the route.
 func (s *Subscribe) Provision(ctx caddy.Context) error {
-	config, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
 	s.log = ctx.Slogger()
 	s.access = accessLogger(ctx)
 	if s.Hub == "" {
@@ -172,41 +139,60 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 		if err := s.JWT.provision(ctx); err != nil {
 			return fmt.Errorf("jwt: %w", err)
 		}
-		config = append(config, s.JWT.digest...) // what the words stand for may have changed
 	}
-	app, err := ctx.App("sse")
+	var err error
+	if s.rules.jwt, err = s.JWT.fingerprint(); err != nil {
+		return err
+	}
+	module, err := ctx.App("sse")
 	if err != nil {
 		return err
 	}
-	if s.hub, err = app.(*App).hub(s.Hub); err != nil {
+	app := module.(*App)
+	if s.hub, err = app.hub(s.Hub); err != nil {
 		return err
 	}
-	key := routeKey{hub: s.Hub, config: string(config), place: place(ctx)}
-	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(s.Hub), nil })
-	if err != nil {
+	terms := s.terms()
+	key := app.enlist(s, routeKey{hub: s.Hub, base: s.Base, place: place(ctx)})
+	if s.route, err = acquireRoute(key, &terms); err != nil {
 		return err
 	}
-	s.route, s.routeKey = value.(*route), &key
-	s.route.log.Store(s.log)
-	s.route.access.Store(s.access)
+	s.routeKey, s.rules = &key, terms.rules
 	rememberConns(ctx)
 	return nil
 }
 
+// terms are what the streams that are open take on when the configuration is
+// known to be good.
+func (s *Subscribe) terms() terms {
+	return terms{
+		hub:    s.Hub,
+		log:    s.log,
+		access: s.access,
+		rules:  s.rules,
+		stream: s.streamOptions(),
+		retry:  time.Duration(s.Retry),
+		limits: &s.Limits,
+	}
+}
+
 // setUp checks the settings and gives them their defaults.
-func (s *Subscribe) setUp() (err error) {
+func (s *Subscribe) setUp() error {
 	if len(s.Channels)+len(s.Allow) == 0 && s.JWT == nil {
 		return errors.New("nobody could subscribe to anything: add `channel <name…>` for channels that every client gets, `allow <name|prefix*…>` for those that it may ask for, or `jwt { … }` for those that its token names")
 	}
-	if s.channels, err = parseTemplates("channel", s.Channels); err != nil {
+	channels, err := parseTemplates("channel", s.Channels)
+	if err != nil {
 		return err
 	}
-	if s.allow, err = parseTemplates("allow", s.Allow); err != nil {
+	allow, err := parseTemplates("allow", s.Allow)
+	if err != nil {
 		return err
 	}
 	if err := s.setUpClients(); err != nil {
 		return err
 	}
+	s.rules = &rules{channels: newNameList(channels), allow: newNameList(allow), user: s.User}
 	switch {
 	case s.Overload != "" && s.Overload != overloadRetry && s.Overload != overload503:
 		return fmt.Errorf("overload must be %s or %s, not %q", overloadRetry, overload503, s.Overload)
@@ -244,22 +230,6 @@ func (s *Subscribe) setUpClients() error {
 	return origins(s.Origins).check()
 }
 
-func (l *Limits) setUp() error {
-	for _, limit := range []struct {
-		name string
-		n    int
-	}{{"connections", l.Connections}, {"per_ip", l.PerIP}, {"per_user", l.PerUser}, {"channels", l.Channels}} {
-		if limit.n < 0 {
-			return fmt.Errorf("limits: %s must be at least 1, not %d", limit.name, limit.n)
-		}
-	}
-	if l.Lag < 0 {
-		return fmt.Errorf("limits: lag must be at least 1 byte, not %d", l.Lag)
-	}
-	l.Channels = cmp.Or(l.Channels, defaultLimitChannels)
-	return nil
-}
-
 // Cleanup lets go of the route. It is called after a failed Provision too.
 func (s *Subscribe) Cleanup() error {
 	var errs []error
@@ -267,6 +237,7 @@ func (s *Subscribe) Cleanup() error {
 		errs = append(errs, s.JWT.cleanup())
 	}
 	if s.routeKey != nil {
+		s.route.retire(s.rules)
 		_, err := routes.Delete(*s.routeKey)
 		errs = append(errs, err)
 		s.routeKey = nil
@@ -332,21 +303,21 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if err := s.hub.await(r.Context()); err != nil {
 		return s.turnAway(w, refusedUnavailable, err)
 	}
-	taken := &seat{owner: owner{want.Connection, c.user}, address: addressKey(c.address)}
-	if full, n := s.route.enter(taken, &s.Limits); full != "" {
+	o := &openStream{route: s.route, seat: seat{guest: &guest{owner{want.Connection, c.user}, c.address}, rules: s.rules, own: c.own.keep()}}
+	if full, n := s.route.enter(&o.seat, &s.Limits); full != "" {
 		return s.turnAway(w, full, full.tooMany(n))
 	}
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	if err != nil {
-		s.route.leave(taken)
+		s.route.leave(&o.seat)
 		return s.refuseStream(w, err)
 	}
-	if !s.route.begin(taken, subscriber) {
+	if !s.route.begin(&o.seat, subscriber) {
 		subscriber.Leave()
-		s.route.leave(taken)
+		s.route.leave(&o.seat)
 		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	s.stream(w, r, taken)
+	o.serve(s, w, r)
 	return nil
 }
 

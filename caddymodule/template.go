@@ -18,6 +18,9 @@ type template struct {
 	parts  []string
 }
 
+// plain reports whether it has no placeholders.
+func (t template) plain() bool { return len(t.parts) == 1 }
+
 // parseTemplates checks what can be checked before there is a request.
 func parseTemplates(option string, sources []string) ([]template, error) {
 	var parsed []template
@@ -65,7 +68,7 @@ func (t template) checkText() error {
 	}
 	text := joined.String()
 	switch {
-	case len(t.parts) == 1, text != "":
+	case t.plain(), text != "":
 		if strings.Contains(text, "}") {
 			return fmt.Errorf("%q ends a placeholder that it does not begin", t.source)
 		}
@@ -102,23 +105,39 @@ type expansion struct {
 	user []string
 }
 
-// of returns what the templates stand for, each name once, and an error for the
-// last entry that was left out.
-func (x *expansion) of(templates []template) (names []string, bad error) {
+// of returns what the templates stand for, each name once, what each of those
+// with placeholders stands for, and an error for the last entry that was left out.
+func (x *expansion) of(templates []template) (names []string, filled [][]string, bad error) {
 	seen := make(map[string]bool)
 	for _, t := range templates {
-		expanded, err := x.expand(t)
+		expanded, err := x.one(t)
 		if err != nil {
-			bad = fmt.Errorf("%q: %w than %d", t.source, err, x.limit)
-			continue
+			bad = err
+		}
+		if !t.plain() {
+			filled = append(filled, expanded)
 		}
 		for _, name := range expanded {
-			if err := t.check(name, x.alone); err != nil {
-				bad = err
-			} else if !seen[name] {
+			if !seen[name] {
 				seen[name] = true
 				names = append(names, name)
 			}
+		}
+	}
+	return names, filled, bad
+}
+
+// one returns what a template stands for, and an error for what was left out.
+func (x *expansion) one(t template) (names []string, bad error) {
+	expanded, err := x.expand(t)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w than %d", t.source, err, x.limit)
+	}
+	for _, name := range expanded {
+		if err := t.check(name, x.alone); err != nil {
+			bad = err
+		} else {
+			names = append(names, name)
 		}
 	}
 	return names, bad

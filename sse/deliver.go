@@ -70,7 +70,8 @@ func NewTuning(options StreamOptions) *Tuning {
 	return t
 }
 
-// Set changes the settings of all streams that have the tuning.
+// Set changes the settings of all streams that have the tuning. Each takes them on
+// when it next has something to do, or by [Subscriber.Retune].
 func (t *Tuning) Set(options StreamOptions) { t.options.Store(&options) }
 
 // Load returns the settings.
@@ -79,6 +80,16 @@ func (t *Tuning) Load() StreamOptions {
 		return *options
 	}
 	return StreamOptions{}
+}
+
+// Retune has the subscriber's stream look at its [Tuning] now. It does not wait.
+func (s *Subscriber) Retune() {
+	s.mu.Lock()
+	w := s.waker
+	s.mu.Unlock()
+	if w != nil {
+		w.wake(1)
+	}
 }
 
 // SetHeader sets the header of an answer that is an event stream: the media

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"sync"
@@ -45,11 +44,12 @@ func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, tuning *
 		subscriber: s,
 		w:          w,
 		controller: http.NewResponseController(w),
+		tuning:     tuning,
 		woken:      make(chan struct{}, 1),
 	}
 	s.attach(st)
 	defer st.detach()
-	end := st.run(ctx, tuning)
+	end := st.run(ctx)
 	s.hub.stats.closed.add(closeReasons, end.Reason)
 	return end
 }
@@ -59,9 +59,15 @@ type stream struct {
 	w          http.ResponseWriter
 	controller *http.ResponseController
 	woken      chan struct{}
+	opened     time.Time
 	written    time.Time // when something was last written
 	unflushed  int
 	end        End
+
+	tuning    *Tuning
+	options   StreamOptions // that the timers run for
+	keepalive *time.Timer
+	age       *time.Timer // nil without a greatest age
 
 	mu         sync.Mutex  // guards what follows
 	interrupts *time.Timer // runs from interrupt on
@@ -70,8 +76,7 @@ type stream struct {
 	interrupted bool
 }
 
-func (st *stream) run(ctx context.Context, tuning *Tuning) End {
-	options := tuning.Load()
+func (st *stream) run(ctx context.Context) End {
 	if !st.subscriber.answered {
 		SetHeader(st.w.Header())
 		st.w.WriteHeader(http.StatusOK)
@@ -80,11 +85,8 @@ func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	// between two batches too, and the wait below has little to look at.
 	s := st.subscriber
 	defer context.AfterFunc(ctx, func() { s.Close(CloseClient) })()
-	if options.MaxAge > 0 {
-		defer time.AfterFunc(less(options.MaxAge, 10), func() { s.Close(CloseExpired) }).Stop()
-	}
-	keepalive := startTimer(keepaliveAfter(options.Keepalive))
-	defer keepalive.Stop()
+	st.startTimers()
+	defer st.stopTimers()
 
 	if !s.answered {
 		st.write(s.openFrame(), 0)
@@ -93,15 +95,8 @@ func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 	for st.drain(ctx); st.end.Reason == ""; st.drain(ctx) {
 		select {
 		case <-st.woken:
-		case <-keepalive.C:
-			period := keepaliveAfter(tuning.Load().Keepalive)
-			silence := time.Since(st.written)
-			if silence >= period {
-				st.write(s.keepaliveFrame(), 0)
-				st.flush()
-				silence = 0
-			}
-			keepalive.Reset(period - silence)
+		case <-st.keepalive.C:
+			st.keepAlive()
 		}
 	}
 	return st.end
@@ -110,6 +105,7 @@ func (st *stream) run(ctx context.Context, tuning *Tuning) End {
 // drain writes all that is pending.
 func (st *stream) drain(ctx context.Context) {
 	for st.end.Reason == "" {
+		st.retune() // here, since there may always be more to write
 		b := st.subscriber.pull()
 		if b.behind {
 			b = st.subscriber.pullBehind(ctx)
@@ -233,28 +229,4 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 		}
 		w = wrapper.Unwrap()
 	}
-}
-
-func keepaliveAfter(d time.Duration) time.Duration {
-	if d == 0 {
-		d = DefaultKeepalive
-	}
-	return less(d, 4)
-}
-
-// less takes up to the part-th part of a positive d off at random.
-func less(d time.Duration, part int64) time.Duration {
-	if d <= 0 {
-		return d
-	}
-	return d - time.Duration(rand.Int64N(int64(d)/part+1))
-}
-
-// startTimer returns a timer that never fires unless d is positive.
-func startTimer(d time.Duration) *time.Timer {
-	t := time.NewTimer(d)
-	if d <= 0 {
-		t.Stop()
-	}
-	return t
 }

@@ -54,12 +54,17 @@ func (s *Subscriber) at() Position { return Position{Epoch: s.hub.epoch, Seq: s.
 const keepaliveComment = ": keepalive\n"
 
 // keepaliveFrame is a comment, with the id to which the client's cursor can
-// move without having been sent an event.
-func (s *Subscriber) keepaliveFrame() []byte {
-	if s.settle() {
-		return s.appendCursor(nil)
+// move without having been sent an event, and the reconnection time if that has
+// changed.
+func (s *Subscriber) keepaliveFrame() (b []byte) {
+	if s.untold {
+		s.untold = false
+		b = appendRetry(b, s.retry)
 	}
-	return []byte(keepaliveComment + "\n")
+	if s.settle() {
+		return s.appendCursor(b)
+	}
+	return append(b, keepaliveComment+"\n"...)
 }
 
 // appendCursor appends a keepalive that moves the client's cursor to the

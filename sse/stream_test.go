@@ -29,10 +29,14 @@ type live struct {
 var quiet = sse.StreamOptions{Keepalive: -1}
 
 func startStream(t testing.TB, s *sse.Subscriber, w *recorder, options sse.StreamOptions) *live {
+	return startTuned(t, s, w, sse.NewTuning(options))
+}
+
+func startTuned(t testing.TB, s *sse.Subscriber, w *recorder, tuning *sse.Tuning) *live {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &live{recorder: w, sub: s, done: make(chan struct{}), stop: cancel}
 	go func() {
-		l.end = s.Stream(ctx, w, sse.NewTuning(options))
+		l.end = s.Stream(ctx, w, tuning)
 		close(l.done)
 	}()
 	t.Cleanup(func() { cancel(); <-l.done })

@@ -105,6 +105,7 @@ type Subscriber struct {
 	narrowed bool       // except, or a change, left out some of what may be read
 	behind   bool       // memory does not have what comes after position
 	checked  bool       // the record has it, and not more than one replay may hold
+	untold   bool       // the client does not know retry yet
 	earliest bool       // is to begin with the earliest that is kept
 	answered bool       // an engine has begun to answer
 	over     bool       // all channels have ended
@@ -167,6 +168,7 @@ type later struct {
 	expires time.Time // when the stream ends; zero is never
 	expiry  *time.Timer
 	closing CloseReason
+	retry   time.Duration // what the reconnection time is to be; zero is that it stays
 }
 
 // why returns why the stream is to end, empty if it is not. It may be called on nil.
@@ -322,6 +324,29 @@ func (s *Subscriber) Close(reason CloseReason) {
 		w.wake(1)
 		w.interrupt()
 	}
+}
+
+// SetRetry changes the reconnection time, which is drawn as at first. The client
+// is told with the next keepalive, or with the last frame if that comes before.
+func (s *Subscriber) SetRetry(retry time.Duration) {
+	s.mu.Lock()
+	s.planned().retry = jitter(retry, DefaultRetry)
+	s.mu.Unlock()
+	s.Retune()
+}
+
+// User returns who listens.
+func (s *Subscriber) User() string { return s.session.user }
+
+// Address returns where the client is.
+func (s *Subscriber) Address() string { return s.session.address }
+
+// Roster returns what [Subscriber.Channels] does, and what the connection was given
+// by [Hub.Assign]. The slices must not be modified.
+func (s *Subscriber) Roster() (channels, assigned []string) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.session.named, s.session.given
 }
 
 // expireAt makes the stream end at a time, unless it is to end before that. Zero

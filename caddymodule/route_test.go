@@ -1,0 +1,106 @@
+package caddymodule_test
+
+import (
+	"testing"
+
+	"github.com/caddy-sse/caddy-sse/caddymodule"
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// TestRouteGone promises that a request which was on its way when its route
+// went opens no stream that nobody would end.
+func TestRouteGone(t *testing.T) {
+	if !caddymodule.RemovedTurnsAway() {
+		t.Error("a route that is gone admits a stream")
+	}
+}
+
+// TestRulesOvertake promises that no stream gets by what was on its way during a
+// reload, or by a configuration that failed, what the rules in force do not allow.
+func TestRulesOvertake(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(t *testing.T, r *caddymodule.Route) *caddymodule.Request
+		want sse.CloseReason
+	}{
+		{"an open stream", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			q := r.Enter()
+			begin(t, q, "b")
+			r.Start(r.Provisioned("a"))
+			return q
+		}, sse.CloseExpired},
+		{"an open stream that has no more than is allowed", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			q := r.Enter()
+			begin(t, q, "a")
+			r.Start(r.Provisioned("a"))
+			return q
+		}, sse.CloseClient},
+		{"a request on its way", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			q := r.Enter()
+			r.Start(r.Provisioned("a"))
+			begin(t, q, "b")
+			return q
+		}, sse.CloseExpired},
+		{"a change on its way", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			q, before := r.Enter(), r.Rules()
+			begin(t, q, "a")
+			r.Start(r.Provisioned("a"))
+			change(t, q, before, "b")
+			return q
+		}, sse.CloseExpired},
+		{"a change under the rules in force", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			q := r.Enter()
+			begin(t, q, "a")
+			r.Start(r.Provisioned("a", "c"))
+			change(t, q, r.Rules(), "c")
+			return q
+		}, sse.CloseClient},
+		{"a stream of a configuration that fails", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("c")
+			q := r.EnterUnder(fails)
+			begin(t, q, "c")
+			r.CleanUp(fails)
+			return q
+		}, sse.CloseExpired},
+		{"a request to one that has failed", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("c")
+			q := r.EnterUnder(fails)
+			r.CleanUp(fails)
+			begin(t, q, "c")
+			return q
+		}, sse.CloseExpired},
+		{"a stream of a configuration that starts", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			before, starts := r.Rules(), r.Provisioned("c")
+			q := r.EnterUnder(starts)
+			begin(t, q, "c")
+			r.Start(starts)
+			r.CleanUp(before)
+			return q
+		}, sse.CloseClient},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			hub, err := sse.NewHub(t.Context(), sse.NewMemoryBroker(), sse.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer hub.Close()
+			if got := tc.do(t, caddymodule.NewRoute(hub, "a", "b")).End(t.Context()); got != tc.want {
+				t.Errorf("the stream ended for %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func begin(t *testing.T, q *caddymodule.Request, channels ...string) {
+	t.Helper()
+	if err := q.Begin(t.Context(), channels...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func change(t *testing.T, q *caddymodule.Request, under *caddymodule.Rules, channels ...string) {
+	t.Helper()
+	if err := q.Change(t.Context(), under, channels...); err != nil {
+		t.Fatal(err)
+	}
+}
