@@ -16,21 +16,21 @@ import (
 // the configuration in which it was opened, which it may outlive.
 type openStream struct {
 	seat
-	route  *route
-	opened int64 // Unix time in nanoseconds
-	resume sse.Resume
-	line   *streamLine // nil if it is Caddy that writes the access log, or nobody
+	route *route
+	line  *streamLine // nil if it is Caddy that writes the access log, or nobody
 }
 
 // serve writes the stream until it ends, or has a hub's writers do that, and tells
 // the logs.
 func (o *openStream) serve(s *Subscribe, w http.ResponseWriter, r *http.Request) {
-	o.opened, o.resume = time.Now().UnixNano(), o.stream.Resume()
+	resume := o.stream.Resume()
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", o.stream.Connection()), slog.String("user", o.stream.User()), slog.Any("channels", o.stream.Channels()))
 	if conn, ok := directConn(w, r); ok {
 		line, undo := s.takeLine(w, r)
-		o.line = line
+		if o.line = line; line != nil {
+			line.resume = resume
+		}
 		if o.stream.Direct(w, conn, &o.route.tuning, o.ended) {
 			return
 		}
@@ -38,13 +38,15 @@ func (o *openStream) serve(s *Subscribe, w http.ResponseWriter, r *http.Request)
 		undo()
 	}
 	end := o.stream.Stream(r.Context(), w, &o.route.tuning)
-	addLogField(r.Context(), o.field(&end))
+	addLogField(r.Context(), o.field(&end, resume))
 	o.finish(&end)
 }
 
 // ended is told that a stream has ended which its handler has left.
 func (o *openStream) ended(end sse.End) {
-	o.line.write(o.route.access.Load(), &end, o.field(&end))
+	if o.line != nil {
+		o.line.write(o.route.access.Load(), &end, o.field(&end, o.line.resume))
+	}
 	o.finish(&end)
 }
 
@@ -53,7 +55,7 @@ func (o *openStream) finish(end *sse.End) {
 	o.route.leave(&o.seat)
 	attrs := []slog.Attr{
 		slog.String("connection", o.stream.Connection()), slog.String("reason", string(end.Reason)),
-		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(time.Unix(0, o.opened))),
+		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(o.stream.Opened())),
 	}
 	if end.Err != nil {
 		attrs = append(attrs, slog.Any("error", end.Err))
@@ -62,12 +64,12 @@ func (o *openStream) finish(end *sse.End) {
 }
 
 // field is what the access log tells of a stream.
-func (o *openStream) field(end *sse.End) zap.Field {
+func (o *openStream) field(end *sse.End, resume sse.Resume) zap.Field {
 	fields := []zap.Field{
 		zap.String("hub", o.route.hub),
 		zap.String("connection", o.stream.Connection()),
 		zap.String("user", o.stream.User()),
-		zap.String("resume", string(o.resume)),
+		zap.String("resume", string(resume)),
 		zap.Strings("channels", o.stream.Channels()), // which may have changed
 		zap.String("reason", string(end.Reason)),
 		zap.Uint64("events", end.Events),

@@ -23,6 +23,7 @@ type streamLine struct {
 	header  caddyhttp.LoggableHTTPHeader
 	user    string
 	start   time.Time
+	resume  sse.Resume
 }
 
 // takeLine has the line of a request written when its stream has ended, not now. It
@@ -67,12 +68,8 @@ func (l *accessLine) outlast(header http.Header) *streamLine {
 	}
 }
 
-// write writes the line by the logger of the newest configuration. On nil it does
-// nothing.
+// write writes the line by the logger of the newest configuration.
 func (l *streamLine) write(log *zap.Logger, end *sse.End, field zap.Field) {
-	if l == nil {
-		return
-	}
 	writeTo(log, l.loggers, l.level, func() []zap.Field {
 		return []zap.Field{
 			zap.Object("request", l.request),

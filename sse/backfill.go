@@ -40,7 +40,7 @@ const maxFills = 8
 
 // reader makes a subscriber that reads for a backfill of this one, without what it
 // has already.
-func (s *Subscriber) reader(has []string, limit int) *Subscriber {
+func (s *Subscriber) reader(has []string, limit int32) *Subscriber {
 	return &Subscriber{aside: &aside{parent: s, except: has}, hub: s.hub, session: s.session, narrowed: true, replayLimit: limit}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 )
 
 const (
@@ -38,7 +39,7 @@ func (s *Subscriber) pullBehind(ctx context.Context) batch {
 	}
 	if !s.checked {
 		kept, err := s.countKept(ctx, s.cover)
-		if err == nil && kept > s.replayLimit {
+		if err == nil && kept > int(s.replayLimit) {
 			return s.resetBehind(s.hub.limitResets)
 		}
 		if err != nil {
@@ -110,8 +111,8 @@ func (s *Subscriber) countKept(ctx context.Context, channels []string) (int, err
 		return 0, err
 	}
 	defer leave()
-	limit := s.replayLimit
-	if limit+1 > limit {
+	limit := int(s.replayLimit)
+	if limit < math.MaxInt32 {
 		limit++
 	}
 	return s.hub.broker.Count(ctx, s.recordPosition(), channels, limit)

@@ -61,14 +61,13 @@ type directStream struct {
 	slot       uint32 // the poller's
 	place      int32  // in writer.streams
 
-	rest    *batch // was pulled and did not fit into the socket; nil if there is none
+	spare   *spare // nil if there is nothing of it
 	began   int64  // when the stream began, on the writers' clock
 	written int64  // when something was last written, on that clock
 	events  uint64 // were written
 	bytes   uint64
-	err     error // why nothing more can be written
-	over    bool  // the peer has hung up
-	silent  bool  // a keepalive is due
+	over    bool // the peer has hung up
+	silent  bool // a keepalive is due
 
 	// Guarded by writer.mu.
 	next  *directStream
@@ -76,6 +75,12 @@ type directStream struct {
 	again bool // woken, or writable, since the writer took it up
 	gone  bool // over, as of now
 	due   bool // silent, as of now
+}
+
+// A spare is what few streams need at a time.
+type spare struct {
+	rest batch // was pulled and did not fit into the socket
+	err  error // why nothing more can be written
 }
 
 // A directState says who has a stream.

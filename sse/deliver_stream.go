@@ -155,7 +155,7 @@ func (st *stream) flush() {
 // close ends a stream that was told to end.
 func (st *stream) close(reason CloseReason) {
 	if reason != CloseClient { // else nobody is there to read it
-		st.write(closeFrame(reason, st.subscriber.retry), 0)
+		st.write(closeFrame(reason, st.subscriber.retry.duration()), 0)
 		st.flush()
 	}
 	if st.end.Reason == "" {

@@ -91,10 +91,11 @@ func (e *ender) stop() {
 // run sees streams off until it is stopped and none is left.
 func (e *ender) run() {
 	for st := e.take(); st != nil; st = e.take() {
-		if st.rest != nil {
-			st.rest.release()
+		end := End{Reason: cmp.Or(st.subscriber.closed(), CloseClient), Events: st.events, Bytes: st.bytes}
+		if st.spare != nil {
+			end.Err = st.spare.err
+			st.spare.rest.release()
 		}
-		end := End{Reason: cmp.Or(st.subscriber.closed(), CloseClient), Err: st.err, Events: st.events, Bytes: st.bytes}
 		st.subscriber.attach(nil)
 		st.subscriber.Leave()
 		_ = st.socket.close() // nobody can be told

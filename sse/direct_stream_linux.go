@@ -38,8 +38,8 @@ func (w *writer) serve(st *directStream, now int64) outcome {
 
 // next returns what to write next, an empty batch if there is nothing.
 func (w *writer) next(st *directStream) (b batch, result outcome) {
-	if st.rest != nil {
-		b, st.rest = *st.rest, nil
+	if st.spare != nil {
+		b, st.spare = st.spare.rest, nil
 		return b, outcomeDone
 	}
 	b = st.subscriber.pull()
@@ -61,7 +61,7 @@ func (w *writer) next(st *directStream) (b batch, result outcome) {
 // closingBatch adds to a batch of the end what the client is told of it.
 func (st *directStream) closingBatch(b batch) batch {
 	if b.again = true; b.closing != CloseClient { // else nobody is there to read it
-		b.bytes = closeFrame(b.closing, st.subscriber.retry)
+		b.bytes = closeFrame(b.closing, st.subscriber.retry.duration())
 	}
 	st.subscriber.Close(b.closing) // it is why, whatever comes next
 	return b
@@ -84,14 +84,14 @@ func (w *writer) write(st *directStream, b *batch, now int64) outcome {
 		return outcomeDone
 	}
 	if err != nil && !errors.Is(err, errFull) {
-		st.err = err
+		st.spare = &spare{err: err}
 		b.release()
 		return outcomeOver
 	}
 	rest := *b
 	rest.bytes = b.bytes[n:]
 	rest.complete = false // it is not woken while the socket is full
-	st.rest = &rest
+	st.spare = &spare{rest: rest}
 	return outcomeFull
 }
 
@@ -109,7 +109,7 @@ func (w *writer) lend(st *directStream) {
 		if b.closing != "" {
 			b = st.closingBatch(b)
 		}
-		st.rest = &b
+		st.spare = &spare{rest: b}
 		w.mu.Lock()
 		w.queue(st, fewStreams+1)
 		w.ring()

@@ -11,7 +11,7 @@ import (
 
 // openFrame is the first frame of a stream.
 func (s *Subscriber) openFrame() []byte {
-	b := appendRetry(nil, s.retry)
+	b := appendRetry(nil, s.retry.duration())
 	b = append(s.appendCursorID(append(b, "id: "...)), '\n')
 	return s.appendState(b, "hub:open", s.opening)
 }
@@ -59,7 +59,7 @@ const keepaliveComment = ": keepalive\n"
 func (s *Subscriber) keepaliveFrame() (b []byte) {
 	if s.untold {
 		s.untold = false
-		b = appendRetry(b, s.retry)
+		b = appendRetry(b, s.retry.duration())
 	}
 	if s.settle() {
 		return s.appendCursor(b)

@@ -7,7 +7,10 @@ import (
 
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
-	name        string // the channel's, or the pattern
+	name string // the channel's, or the pattern
+	// alone is the list of nothing but the name, which those share that get
+	// nothing else.
+	alone       []string
 	subscribers []*Subscriber
 	// forgotten is the newest seq of which the hub does not know whether it
 	// was an event here: what it had forgotten when it made the channel, or
@@ -72,7 +75,7 @@ type index struct {
 	// generation counts the changes of patterns, so that each channel can
 	// remember those that match it.
 	generation uint64
-	counts     uint64 // how often subscribers were counted one by one
+	counts     uint32 // how often subscribers were counted one by one
 }
 
 func newIndex() index {
@@ -88,7 +91,7 @@ func newIndex() index {
 func (x *index) pattern(prefix string, forgotten uint64) *topic {
 	t := x.patterns[prefix]
 	if t == nil {
-		t = &topic{name: prefix + "*", forgotten: forgotten}
+		t = &topic{name: prefix + "*", alone: []string{prefix + "*"}, forgotten: forgotten}
 		x.patterns[prefix] = t
 		x.lengths[len(prefix)]++
 		x.generation++

@@ -152,7 +152,7 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	if later := s.later; later != nil {
 		queued, later.queued = later.queued, nil
 		if later.retry > 0 {
-			s.retry, s.untold, later.retry = later.retry, true, 0
+			s.retry, s.untold, later.retry = toMillis(later.retry), true, 0
 		}
 		if closing == "" && !later.expires.IsZero() && !time.Now().Before(later.expires) {
 			closing = CloseExpired // the timer may come a little late

@@ -82,7 +82,7 @@ func (h *Hub) placeBehind(s *Subscriber, unknown []uint64, kept int, err error) 
 	switch {
 	case err != nil && !s.earliest:
 		s.opening.resets = h.gaps(s, h.keptFrom())
-	case err == nil && kept > s.replayLimit:
+	case err == nil && kept > int(s.replayLimit):
 		s.opening.resets = h.limitResets(s)
 		h.giveUp(s, s.opening.resets)
 	case err == nil && kept > 0:
@@ -239,7 +239,7 @@ func (h *Hub) replay(s *Subscriber) {
 		missed += ch.countAfter(s.after(ch))
 		owed = append(owed, ch)
 	}
-	if missed > s.replayLimit && s.missedMore(owed) {
+	if missed > int(s.replayLimit) && s.missedMore(owed) {
 		for _, ch := range owed {
 			if ch.last > s.after(ch) {
 				s.opening.resets = addReset(s.opening.resets, s.item(ch), ResetLimit)
@@ -260,7 +260,7 @@ func (s *Subscriber) missedMore(channels []*channel) bool {
 		r, i, _ := ch.history.after(s.after(ch))
 		for i < len(r.entries) {
 			missed[r.entries[i].seq] = struct{}{}
-			if len(missed) > s.replayLimit {
+			if len(missed) > int(s.replayLimit) {
 				return true
 			}
 			if i++; i == len(r.entries) {
@@ -272,11 +272,11 @@ func (s *Subscriber) missedMore(channels []*channel) bool {
 }
 
 // replayLimit returns the limit of a replay that is configured.
-func replayLimit(configured int) int {
+func replayLimit(configured int) int32 {
 	if configured < 0 {
-		return math.MaxInt
+		return math.MaxInt32 // more than any record holds
 	}
-	return cmp.Or(configured, DefaultReplayLimit)
+	return int32(min(cmp.Or(configured, DefaultReplayLimit), math.MaxInt32)) //nolint:gosec // it fits
 }
 
 // oldest returns the time before which events are not kept.

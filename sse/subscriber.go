@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,15 @@ type Reset struct {
 	Reason  ResetReason `json:"reason"`
 }
 
+// millis are milliseconds, up to 24 days.
+type millis int32
+
+func toMillis(d time.Duration) millis {
+	return millis(min(d.Milliseconds(), math.MaxInt32)) //nolint:gosec // it fits
+}
+
+func (m millis) duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
 // maxDirty bounds how many channels a subscriber remembers to have news.
 // Beyond it looks for them.
 const maxDirty = 32
@@ -83,9 +93,9 @@ const maxDirty = 32
 type Subscriber struct {
 	hub     *Hub
 	session *session
-	retry   time.Duration
+	retry   millis
 	// replayLimit is how many events may be missed and replayed.
-	replayLimit int
+	replayLimit int32
 
 	// What it gets, the engine's alone. The slices are never modified.
 	named []string // as it was asked for
@@ -107,19 +117,18 @@ type Subscriber struct {
 	checked  bool       // the record has it, and not more than one replay may hold
 	untold   bool       // the client does not know retry yet
 	earliest bool       // is to begin with the earliest that is kept
-	answered bool       // an engine has begun to answer
 	over     bool       // all channels have ended
+	pending  bool       // woken, and has not looked since; guarded by mu
+	lost     bool       // more had news than dirty holds; guarded by mu
 
 	place       int32        // in Hub.subscribers, negative if it is not; guarded by Hub.mu
+	counted     uint32       // index.counts when it was last counted; guarded by Hub.mu
 	memberships []membership // guarded by Hub.mu
-	counted     uint64       // index.counts when it was last counted; guarded by Hub.mu
 
-	mu      sync.Mutex // guards what follows
-	waker   waker
-	dirty   []*channel // told to have news since the last look
-	later   *later     // nil if there is nothing of it
-	pending bool       // woken, and has not looked since
-	lost    bool       // more had news than dirty holds
+	mu    sync.Mutex // guards what follows
+	waker waker
+	dirty []*channel // told to have news since the last look
+	later *later     // nil if there is nothing of it
 	// newestEnd is the seq at which one of the channels ended last.
 	newestEnd uint64
 }
@@ -127,8 +136,9 @@ type Subscriber struct {
 // An aside is what few streams need, and those not for long. It is the engine's
 // alone.
 type aside struct {
-	opening opening
-	changes []*change
+	opening  opening
+	answered bool // an engine has begun to answer
+	changes  []*change
 	// backfills are sent before it goes on.
 	backfills []*backfill
 	filled    fillCursor          // where the last of them ended
@@ -211,7 +221,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		place:       -1,
 		aside:       new(aside),
 		hub:         h,
-		retry:       jitter(options.Retry, DefaultRetry),
+		retry:       toMillis(jitter(options.Retry, DefaultRetry)),
 		replayLimit: replayLimit(options.ReplayLimit),
 	}
 	h.mu.Lock()
@@ -225,6 +235,10 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 	s.place = int32(len(h.subscribers))
 	h.subscribers = append(h.subscribers, s)
 	h.enter(s, s.cover, 0)
+	if len(s.named) == 1 {
+		s.named = s.memberships[0].topic.alone
+		s.cover, s.session.named = s.named, s.named
+	}
 	if err := h.beginAgain(ctx, s, options.Start); err != nil {
 		h.leave(s)
 		return nil, err
@@ -334,6 +348,9 @@ func (s *Subscriber) SetRetry(retry time.Duration) {
 	s.mu.Unlock()
 	s.Retune()
 }
+
+// Opened returns when the stream began.
+func (s *Subscriber) Opened() time.Time { return time.Unix(0, s.session.opened) }
 
 // User returns who listens.
 func (s *Subscriber) User() string { return s.session.user }

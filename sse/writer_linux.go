@@ -109,7 +109,7 @@ func (w *writer) join(st *directStream) {
 	err := w.poller.add(st)
 	st.subscriber.attach(st)
 	if err != nil {
-		st.err = err
+		st.spare = &spare{err: err}
 		w.polled(st, hangUp)
 		return
 	}
