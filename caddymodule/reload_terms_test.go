@@ -41,6 +41,12 @@ func TestReloadKeepalive(t *testing.T) {
 	site := newHubSite(t)
 	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off")))
 	streams, _ := site.openAll(t, newsEvents, nil)
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive 100ms")))
+	for _, stream := range streams {
+		if frame := stream.next(); frame != ": keepalive\n" {
+			t.Errorf("%s: got %q, want a keepalive", stream.name, frame)
+		}
+	}
 	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive 100ms", "retry 7m")))
 	for _, stream := range streams {
 		frame := stream.next()
@@ -67,9 +73,9 @@ func TestReloadKeepalive(t *testing.T) {
 // new configuration, over every version of HTTP.
 func TestReloadMaxAge(t *testing.T) {
 	site := newHubSite(t)
-	site.load(t, site.caddyfile("", endpoint("allow news*")))
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off")))
 	streams, _ := site.openAll(t, newsEvents, nil)
-	site.load(t, site.caddyfile("", endpoint("allow news*", "max_age 1s")))
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off", "max_age 1s")))
 	for _, stream := range streams {
 		stream.expectClose("expired")
 	}
@@ -132,7 +138,8 @@ func TestReloadRules(t *testing.T) {
 		{"channel lost", []string{"allow a", "channel b"}, []string{"allow a"}, []visit{ends(""), ends("channel=a")}},
 		{"channel lost to allow", []string{"allow a", "channel b"}, []string{"allow a b"}, []visit{stays(""), stays("channel=a")}},
 		{
-			"placeholders that stay", []string{"allow old " + byHeader, "channel user-" + user},
+			"placeholders that stay",
+			[]string{"allow old " + byHeader, "channel user-" + user},
 			[]string{"allow new " + byHeader, "channel user-" + user},
 			[]visit{
 				stays("channel=a&channel=b", "X-Channels: a,b", "X-User: alice"),
@@ -142,38 +149,53 @@ func TestReloadRules(t *testing.T) {
 			},
 		},
 		{
-			"a placeholder that changed", []string{"allow x " + byHeader}, []string{"allow x my-" + byHeader},
+			"a placeholder that changed",
+			[]string{"allow x " + byHeader},
+			[]string{"allow x my-" + byHeader},
 			[]visit{ends("channel=a", "X-Channels: a"), ends("channel=my-a", "X-Channels: a,my-a"), stays("channel=x", "X-Channels: a")},
 		},
 		{
-			"a placeholder that is new in allow", []string{"allow x"}, []string{"allow x " + byHeader},
+			"a placeholder that is new in allow",
+			[]string{"allow x"},
+			[]string{"allow x " + byHeader},
 			[]visit{stays("channel=x", "X-Channels: a")},
 		},
 		{
-			"a placeholder that is new in channel", []string{"allow x"}, []string{"allow x", "channel user-" + user},
+			"a placeholder that is new in channel",
+			[]string{"allow x"},
+			[]string{"allow x", "channel user-" + user},
 			[]visit{ends("channel=x", "X-User: alice"), ends("channel=x")},
 		},
 		{
-			"a placeholder of channel that went", []string{"allow x", "channel user-" + user}, []string{"allow x"},
+			"a placeholder of channel that went",
+			[]string{"allow x", "channel user-" + user},
+			[]string{"allow x"},
 			[]visit{ends("channel=x", "X-User: alice"), stays("channel=x")},
 		},
 		{"user", []string{"allow x"}, []string{"allow x", "user " + user}, []visit{ends("channel=x")}},
 		{
-			"allow beside jwt", []string{"allow x y", jwtOption()}, []string{"allow x", jwtOption()},
+			"allow beside jwt",
+			[]string{"allow x y", jwtOption()},
+			[]string{"allow x", jwtOption()},
 			[]visit{stays("channel=x&channel=team&channel=team-*", token), ends("channel=y", token), ends("channel=y"), stays("channel=x")},
 		},
 		{
-			"the key of jwt", []string{"allow x", jwtOption()}, []string{"allow x", otherKey},
+			"the key of jwt",
+			[]string{"allow x", jwtOption()},
+			[]string{"allow x", otherKey},
 			[]visit{ends("channel=team", token), ends("channel=x", token), stays("channel=x")},
 		},
 		{
-			"what jwt looks at", []string{"allow x", jwtOption()}, []string{"allow x", jwtOption("leeway 5s")},
+			"what jwt looks at",
+			[]string{"allow x", jwtOption()},
+			[]string{"allow x", jwtOption("leeway 5s")},
 			[]visit{ends("channel=team", token), stays("channel=x")},
 		},
 		{"jwt gone", []string{"allow x team", jwtOption()}, []string{"allow x team"}, []visit{ends("channel=team", token), stays("channel=x")}},
 		{"jwt new", []string{"allow x"}, []string{"allow x", jwtOption()}, []visit{stays("channel=x", token), stays("channel=x")}},
 		{
-			"what is no rule", []string{"allow x " + byHeader},
+			"what is no rule",
+			[]string{"allow x " + byHeader},
 			[]string{
 				"allow x " + byHeader, "session 1m", "origins https://app.example.com", "overload 503", "retry 20s",
 				"keepalive 20s", "max_age 1h", "limits {\n connections 1\n per_ip 1\n channels 1\n replay 5\n }",
@@ -222,14 +244,14 @@ func allowMore(options []string) (more []string) {
 }
 
 // TestReloadAssigned promises that a reload takes away nothing that the backend has
-// given.
+// given, and does not miss what it has taken away.
 func TestReloadAssigned(t *testing.T) {
 	site := newHubSite(t)
-	site.load(t, site.caddyfile("", endpoint("allow news other")))
+	site.load(t, site.caddyfile("", endpoint("allow news other", "channel all")))
 	stream, first := openRaw(t, wires[0].client(t), site.url(wires[0], newsEvents), nil)
 	path := "/connections/" + parseOpen(t, first).Connection + "/channels"
-	site.call(t, http.MethodPost, path, "application/json", `{"subscribe":["given"]}`, nil)
-	site.load(t, site.caddyfile("", endpoint("allow news")))
+	site.call(t, http.MethodPost, path, "application/json", `{"subscribe":["given"],"unsubscribe":["all"]}`, nil)
+	site.load(t, site.caddyfile("", endpoint("allow news", "channel all")))
 	site.publish(t, "given", "", "one")
 	for _, want := range []string{"hub:channels", ""} {
 		if frame := stream.frame(); field(frame, "event") != want {
@@ -303,4 +325,17 @@ func TestReloadFails(t *testing.T) {
 			t.Errorf("%s: got %q, want the event and no keepalive", stream.name, frame)
 		}
 	}
+}
+
+// TestReloadSameRules promises that a reload which changes no rule of a route ends
+// none of its streams, whatever else let them have their channels.
+func TestReloadSameRules(t *testing.T) {
+	const other = "\n\tsse /other* {\n\t\tallow extra\n\t}"
+	l := loadLab(t, "", endpoint("allow news")+other)
+	s, _ := l.open("?channel=news&connection=" + aliceID)
+	l.change("/other?connection="+aliceID, `{"subscribe":["extra"]}`, []string{"news", "extra"})
+	expectChannels(t, s, `["news","extra"]`)
+	l.load("", endpoint("allow news", "keepalive 20s")+other)
+	l.publish("extra", "after")
+	expectData(t, s, "after")
 }

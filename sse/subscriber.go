@@ -270,7 +270,7 @@ func (s *Subscriber) Close(reason CloseReason) {
 func (s *Subscriber) SetRetry(retry time.Duration) {
 	ms := jitter(retry, DefaultRetry).Milliseconds()
 	s.mu.Lock()
-	s.retold = uint32(min(ms, math.MaxUint32)) //nolint:gosec // it fits
+	s.retold = uint32(min(ms, math.MaxUint32))
 	s.mu.Unlock()
 	s.Retune()
 }
