@@ -41,6 +41,12 @@ func TestReloadKeepalive(t *testing.T) {
 	site := newHubSite(t)
 	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off")))
 	streams, _ := site.openAll(t, newsEvents, nil)
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive 100ms")))
+	for _, stream := range streams {
+		if frame := stream.next(); frame != ": keepalive\n" {
+			t.Errorf("%s: got %q, want a keepalive", stream.name, frame)
+		}
+	}
 	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive 100ms", "retry 7m")))
 	for _, stream := range streams {
 		frame := stream.next()
@@ -67,9 +73,9 @@ func TestReloadKeepalive(t *testing.T) {
 // new configuration, over every version of HTTP.
 func TestReloadMaxAge(t *testing.T) {
 	site := newHubSite(t)
-	site.load(t, site.caddyfile("", endpoint("allow news*")))
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off")))
 	streams, _ := site.openAll(t, newsEvents, nil)
-	site.load(t, site.caddyfile("", endpoint("allow news*", "max_age 1s")))
+	site.load(t, site.caddyfile("", endpoint("allow news*", "keepalive off", "max_age 1s")))
 	for _, stream := range streams {
 		stream.expectClose("expired")
 	}
@@ -238,14 +244,14 @@ func allowMore(options []string) (more []string) {
 }
 
 // TestReloadAssigned promises that a reload takes away nothing that the backend has
-// given.
+// given, and does not miss what it has taken away.
 func TestReloadAssigned(t *testing.T) {
 	site := newHubSite(t)
-	site.load(t, site.caddyfile("", endpoint("allow news other")))
+	site.load(t, site.caddyfile("", endpoint("allow news other", "channel all")))
 	stream, first := openRaw(t, wires[0].client(t), site.url(wires[0], newsEvents), nil)
 	path := "/connections/" + parseOpen(t, first).Connection + "/channels"
-	site.call(t, http.MethodPost, path, "application/json", `{"subscribe":["given"]}`, nil)
-	site.load(t, site.caddyfile("", endpoint("allow news")))
+	site.call(t, http.MethodPost, path, "application/json", `{"subscribe":["given"],"unsubscribe":["all"]}`, nil)
+	site.load(t, site.caddyfile("", endpoint("allow news", "channel all")))
 	site.publish(t, "given", "", "one")
 	for _, want := range []string{"hub:channels", ""} {
 		if frame := stream.frame(); field(frame, "event") != want {
@@ -319,4 +325,17 @@ func TestReloadFails(t *testing.T) {
 			t.Errorf("%s: got %q, want the event and no keepalive", stream.name, frame)
 		}
 	}
+}
+
+// TestReloadSameRules promises that a reload which changes no rule of a route ends
+// none of its streams, whatever else let them have their channels.
+func TestReloadSameRules(t *testing.T) {
+	const other = "\n\tsse /other* {\n\t\tallow extra\n\t}"
+	l := loadLab(t, "", endpoint("allow news")+other)
+	s, _ := l.open("?channel=news&connection=" + aliceID)
+	l.change("/other?connection="+aliceID, `{"subscribe":["extra"]}`, []string{"news", "extra"})
+	expectChannels(t, s, `["news","extra"]`)
+	l.load("", endpoint("allow news", "keepalive 20s")+other)
+	l.publish("extra", "after")
+	expectData(t, s, "after")
 }

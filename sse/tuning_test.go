@@ -112,6 +112,7 @@ func TestRetuneAlwaysBehind(t *testing.T) {
 		l := startTuned(t, subscribe(t, h, sse.Latest(), "a"), w, tuning)
 		time.Sleep(10 * time.Second)
 		tuning.Set(sse.StreamOptions{MaxAge: 20 * time.Second})
+		time.AfterFunc(time.Hour, l.stop)
 		<-l.done
 		if l.end.Reason != sse.CloseExpired || l.end.Events > 25 {
 			t.Errorf("the end is %+v", l.end)

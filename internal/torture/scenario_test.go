@@ -66,9 +66,11 @@ var scenarios = []scenario{
 }
 
 // Keepalives tell idle subscribers how far the record is, so that they can be
-// known to have caught up. A route with another one is another route, whose
-// streams a reload ends.
+// known to have caught up. A reload that changes them reaches open streams.
 var keepalives = []string{"200ms", "250ms"}
+
+// A route in another place is another route, whose streams a reload ends.
+var places = []string{"/events*", "/events* /elsewhere"}
 
 // caddyfile makes one of the scenario's configurations.
 func (w *world) caddyfile(random *rand.Rand) string {
@@ -91,7 +93,8 @@ func (w *world) caddyfile(random *rand.Rand) string {
 }
 
 http://127.0.0.1:%d {
-	sse /events* {
+	@events path %s
+	sse @events {
 		allow *
 		keepalive %s
 		limits {
@@ -104,7 +107,7 @@ http://127.0.0.1:%d {
 	}
 	respond /%d 200
 }
-`, w.admin, strings.ReplaceAll(pick(random, s.hubs), recordFile, w.file), w.port, keepalives[random.IntN(len(keepalives))*random.IntN(2)], s.replay, random.Uint64())
+`, w.admin, strings.ReplaceAll(pick(random, s.hubs), recordFile, w.file), w.port, places[random.IntN(len(places))*random.IntN(2)], pick(random, keepalives), s.replay, random.Uint64())
 }
 
 func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }
