@@ -41,6 +41,7 @@ func TestRun(t *testing.T) {
 		{"reload -streams 20 -reloads 2 -rounds 1", map[string]int{"| 0 | 0 |": 1, "| events lost by reloads | 0 | 0 ": 1}},
 		{"storm -streams 40 -channels 7 -events 10 -rounds 1", map[string]int{"| memory |": 14, "| bolt |": 18}},
 		{"record -events 4000 -keep 500 -rounds 1 -sharing 100ms", map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1}},
+		{"-scale 0.004 -rounds 1", map[string]int{"## HTTP/1.1: 20": 1, "## HTTP/2 over TLS: 8": 1, "## Storm: 20": 1, "| streams dropped by reloads": 1}},
 	} {
 		t.Run(test.command, func(t *testing.T) {
 			j, err := readArguments(strings.Fields(test.command))

@@ -144,7 +144,7 @@ func (j *job) run(ctx context.Context, k *kit) error {
 	if err := os.MkdirAll(filepath.Dir(j.out), 0o755); err != nil {
 		return err
 	}
-	text := reportHead(j.command, subject) + strings.TrimPrefix(o.text, "\n") + reportChecks(o.checks)
+	text := reportHead(j.command, subject) + strings.TrimSpace(o.text) + "\n" + reportChecks(o.checks)
 	if len(o.panels) > 0 {
 		plot := strings.TrimSuffix(j.out, ".md") + ".svg"
 		if err := os.WriteFile(plot, []byte(drawPlot(o.panels)), 0o644); err != nil {

@@ -19,7 +19,7 @@ type outcome struct {
 
 // add appends another outcome.
 func (o *outcome) add(other outcome) {
-	o.text += other.text + "\n"
+	o.text += "\n" + strings.TrimSpace(other.text) + "\n"
 	o.checks = append(o.checks, other.checks...)
 	o.panels = append(o.panels, other.panels...)
 }

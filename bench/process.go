@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -102,6 +103,9 @@ func (s *server) memory(ctx context.Context) (int, error) {
 		kib, err := readNumbers(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
 			return 0, err
+		}
+		if _, ok := kib["Pss_Anon:"]; !ok {
+			return 0, errors.New("this kernel does not tell what memory is no file's: /proc/<pid>/smaps_rollup lacks Pss_Anon")
 		}
 		bytes += (kib["Pss_Anon:"] + kib["Pss_Shmem:"]) << 10
 	}

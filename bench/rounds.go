@@ -51,7 +51,7 @@ const (
 	busyPublishers = 16
 	// What is over quickly is done more often.
 	busyFactor = 4
-	oneFactor  = 20
+	oneFactor  = 100
 	// slowRate is the deliveries a second at which no engine is busy.
 	slowRate   = 20_000
 	slowFactor = 6

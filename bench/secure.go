@@ -67,6 +67,9 @@ func (r *secureReceiver) receive(a *audience) error {
 
 // readSecure reads the one stream of HTTP/1.1.
 func readSecure(a *audience, conn *tls.Conn, first int) error {
+	if err := negotiated(conn, "http/1.1"); err != nil {
+		return err
+	}
 	if _, err := conn.Write(a.begin(first).request(a.address)); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (set *slow) flags(f *flag.FlagSet) {
 	f.IntVar(&set.megabytes, "megabytes", 100, "how much is published in all, in events")
 	f.IntVar(&set.rounds, "rounds", 3, "in how many parts that is done, in turns with a server without the slow subscriber")
 	f.IntVar(&set.size, "size", 16384, "bytes of data in an event")
-	f.DurationVar(&set.every, "every", 25*time.Millisecond, "the time between two events")
+	f.DurationVar(&set.every, "every", 35*time.Millisecond, "the time between two events")
 }
 
 func (set *slow) check() error {
