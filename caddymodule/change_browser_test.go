@@ -34,10 +34,10 @@ func pageSite(address string) string {
 // misses nothing, though its URL still says what it was at first.
 func TestBrowserChangesChannels(t *testing.T) {
 	l := newLab(t)
-	load := func(option string) {
-		l.load("", fmt.Sprintf("sse /events* {\n\t\tallow *\n\t\tretry 100ms\n\t\t%s\n\t}\n\theader / Content-Type text/html\n\trespond / <<HTML\n%s\nHTML\n", option, streamPage))
+	load := func(place string) {
+		l.load("", fmt.Sprintf("@here not path %s\n\thandle @here {\n\t\tsse /events* {\n\t\t\tallow *\n\t\t\tretry 100ms\n\t\t}\n\t\theader / Content-Type text/html\n\t\trespond / <<HTML\n%s\nHTML\n\t}\n", place, streamPage))
 	}
-	load("")
+	load("/nowhere")
 	l.publish("room", "said before")
 	page := openBrowser(t)
 	page.open(l.site + "/")
@@ -49,7 +49,7 @@ func TestBrowserChangesChannels(t *testing.T) {
 	l.publish("room", "live")
 	page.await(`log.at(-1) === "live"`)
 
-	load("keepalive 1m") // which ends the streams of the route
+	load("/nowhere/else") // another route, so that the streams end
 	page.await(`log.filter(line => line.startsWith("hub:open")).length === 2`)
 	l.publish("lobby", "not for us")
 	l.publish("room", "after the reconnect")
