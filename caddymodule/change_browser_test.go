@@ -34,10 +34,10 @@ func pageSite(address string) string {
 // misses nothing, though its URL still says what it was at first.
 func TestBrowserChangesChannels(t *testing.T) {
 	l := newLab(t)
-	load := func(option string) {
-		l.load("", fmt.Sprintf("sse /events* {\n\t\tallow *\n\t\tretry 100ms\n\t\t%s\n\t}\n\theader / Content-Type text/html\n\trespond / <<HTML\n%s\nHTML\n", option, streamPage))
+	load := func(paths string) {
+		l.load("", fmt.Sprintf("@events path %s\n\tsse @events {\n\t\tallow *\n\t\tretry 100ms\n\t}\n\theader / Content-Type text/html\n\trespond / <<HTML\n%s\nHTML\n", paths, streamPage))
 	}
-	load("")
+	load("/events*")
 	l.publish("room", "said before")
 	page := openBrowser(t)
 	page.open(l.site + "/")
@@ -49,7 +49,7 @@ func TestBrowserChangesChannels(t *testing.T) {
 	l.publish("room", "live")
 	page.await(`log.at(-1) === "live"`)
 
-	load("keepalive 1m") // which ends the streams of the route
+	load("/events* /elsewhere") // which is another route, so that the streams end
 	page.await(`log.filter(line => line.startsWith("hub:open")).length === 2`)
 	l.publish("lobby", "not for us")
 	l.publish("room", "after the reconnect")

@@ -190,10 +190,10 @@ func TestNodeEventSource(t *testing.T) {
 		t.Skipf("this Node has no EventSource, which came with 20.18 (Debian 12 has 18): %s", out)
 	}
 	site := newHubSite(t)
-	route := func(keepalive string) string {
-		return "sse /events* {\n allow news*\n retry 50ms\n keepalive " + keepalive + "\n }"
+	route := func(elsewhere int) string {
+		return fmt.Sprintf("@events path /events* /%d\n sse @events {\n allow news*\n retry 50ms\n }", elsewhere)
 	}
-	site.load(t, site.caddyfile("", route("15s")))
+	site.load(t, site.caddyfile("", route(-1)))
 	node := start(t, "node", "--no-warnings", "--experimental-eventsource", "testdata/node-eventsource.mjs",
 		site.url(wires[0], newsEvents), "hub:open", "hub:close", "stock")
 	node.expectFired(fired{Type: "open"})
@@ -205,7 +205,7 @@ func TestNodeEventSource(t *testing.T) {
 
 	for i := range 3 {
 		// Another route: the stream is ended.
-		site.load(t, site.caddyfile("", route(fmt.Sprintf("%ds", 20+i))))
+		site.load(t, site.caddyfile("", route(i)))
 		node.expectFired(
 			fired{Type: "hub:close", Data: `{"reason":"drain"}`, LastEventID: id},
 			fired{Type: "error", ReadyState: 0})
