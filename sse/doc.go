@@ -65,7 +65,8 @@
 //
 // [Hub.Drain] ends all streams, spread over a given time, and refuses new
 // ones; [Hub.Close] ends what is left and returns when the hub's goroutines
-// have ended. Streams run on the goroutines of their HTTP handlers, which
+// have ended, which is when all streams of [Subscriber.Direct] are closed. Those
+// of [Subscriber.Stream] run on the goroutines of their HTTP handlers, which
 // return soon after.
 //
 // # Testing

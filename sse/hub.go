@@ -249,8 +249,9 @@ func (h *Hub) Drain(ctx context.Context, over time.Duration) {
 }
 
 // Close ends all streams at once, with the reason "drain", and returns when the hub's
-// goroutines have ended. The handlers of the streams return soon after. It may
-// be called again.
+// goroutines have ended, and with them the streams of [Subscriber.Direct], which
+// takes up to a second if their clients do not read. The handlers of the others
+// return soon after. It may be called again.
 func (h *Hub) Close() {
 	h.Drain(context.Background(), 0)
 	h.stop()

@@ -169,6 +169,11 @@ func (h *Hub) gaps(s *Subscriber, from func(*channel) uint64) []Reset {
 			resets = addReset(resets, s.item(ch), ResetExpired)
 		}
 	}
+	for _, ch := range s.work { // some of which may have been forgotten since
+		if h.index.channels[ch.name] != ch && evictedFrom(ch) > s.after(ch) && s.item(ch) != "" {
+			resets = addReset(resets, s.item(ch), ResetExpired)
+		}
+	}
 	for _, m := range s.memberships {
 		if m.topic.forgotten > max(s.position, m.floor) {
 			resets = addReset(resets, m.topic.name, ResetExpired)
@@ -276,7 +281,7 @@ func replayLimit(configured int) int32 {
 	if configured < 0 {
 		return math.MaxInt32 // more than any record holds
 	}
-	return int32(min(cmp.Or(configured, DefaultReplayLimit), math.MaxInt32)) //nolint:gosec // it fits
+	return int32(min(cmp.Or(configured, DefaultReplayLimit), math.MaxInt32))
 }
 
 // oldest returns the time before which events are not kept.

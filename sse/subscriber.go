@@ -77,7 +77,7 @@ type Reset struct {
 type millis int32
 
 func toMillis(d time.Duration) millis {
-	return millis(min(d.Milliseconds(), math.MaxInt32)) //nolint:gosec // it fits
+	return millis(min(d.Milliseconds(), math.MaxInt32))
 }
 
 func (m millis) duration() time.Duration { return time.Duration(m) * time.Millisecond }

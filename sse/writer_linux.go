@@ -42,12 +42,11 @@ const (
 func (st *directStream) wake(crowd int) {
 	w := st.writer
 	w.mu.Lock()
-	switch st.state {
-	case directIdle:
+	if st.state == directIdle {
 		w.queue(st, crowd)
-	case directTaken:
+	} else if st.state == directTaken {
 		st.again = true
-	}
+	} // else it is looked at again anyway
 	w.ring()
 }
 
