@@ -23,10 +23,12 @@ func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *s
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
 
+	w, done := lean(w, r)
 	end := subscriber.Stream(r.Context(), w, sse.NewTuning(s.streamOptions()))
+	done()
 
 	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
-		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events))
+		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events), zap.Uint64("bytes", end.Bytes))
 	attrs := []slog.Attr{
 		slog.String("connection", want.Connection), slog.String("reason", string(end.Reason)),
 		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(start)),

@@ -34,7 +34,7 @@ func init() {
 // `connection`, can change its channels with a POST request to the same path.
 //
 // Access logs get the field `sse` with the stream's hub, connection, user,
-// channels, how it resumed, why it ended, and how many events it was sent.
+// channels, how it resumed, why it ended, and how many events and bytes it was sent.
 type Subscribe struct {
 	// The hub to subscribe to. Default: default.
 	Hub string `json:"hub,omitempty"`
