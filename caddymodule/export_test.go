@@ -126,3 +126,5 @@ func IsLean(w http.ResponseWriter) (bool, error) {
 	err := l.FlushError()
 	return l.lean, err
 }
+
+var Apart = apart

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -11,34 +12,56 @@ import (
 	"github.com/caddy-sse/caddy-sse/sse"
 )
 
-// stream writes a stream until it ends, and tells the logs.
-func (s *Subscribe) stream(w http.ResponseWriter, r *http.Request, subscriber *sse.Subscriber, want sse.SubscribeOptions) {
-	start := time.Now()
+// An opened stream is one that is to be written.
+type opened struct {
+	s                *Subscribe
+	r                *http.Request
+	subscriber       *sse.Subscriber
+	open             *sse.OpenStream
+	done             func() // with the writer
+	connection, user string
+	taken            *seat
+	start            time.Time
+	end              sse.End
+}
+
+// begin writes the beginning of the stream.
+func (o *opened) begin(ctx context.Context, w http.ResponseWriter) {
+	o.start = time.Now()
+	o.s.log.LogAttrs(ctx, slog.LevelDebug, "stream opened",
+		slog.String("connection", o.connection), slog.String("user", o.user), slog.Any("channels", o.subscriber.Channels()))
+	w, o.done = lean(w, o.r)
+	o.open = o.subscriber.Open(ctx, w, sse.NewTuning(o.s.streamOptions()))
+}
+
+// stream writes the rest until it ends. It needs little of the stack, see [apart].
+func (o *opened) stream() {
+	defer o.finish()
+	o.end = o.open.Serve()
+}
+
+// finish tells the logs that the stream has ended.
+func (o *opened) finish() {
+	o.done()
+	o.s.route.leave(o.taken)
 	fields := []zap.Field{
-		zap.String("hub", s.Hub),
-		zap.String("connection", want.Connection),
-		zap.String("user", want.User),
-		zap.String("resume", string(subscriber.Resume())),
+		zap.String("hub", o.s.Hub),
+		zap.String("connection", o.connection),
+		zap.String("user", o.user),
+		zap.String("resume", string(o.subscriber.Resume())),
+		zap.Strings("channels", o.subscriber.Channels()), // which may have changed
+		zap.String("reason", string(o.end.Reason)), zap.Uint64("events", o.end.Events), zap.Uint64("bytes", o.end.Bytes),
 	}
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
-		slog.String("connection", want.Connection), slog.String("user", want.User), slog.Any("channels", subscriber.Channels()))
-
-	w, done := lean(w, r)
-	end := subscriber.Stream(r.Context(), w, sse.NewTuning(s.streamOptions()))
-	done()
-
-	fields = append(fields, zap.Strings("channels", subscriber.Channels()), // which may have changed
-		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events), zap.Uint64("bytes", end.Bytes))
 	attrs := []slog.Attr{
-		slog.String("connection", want.Connection), slog.String("reason", string(end.Reason)),
-		slog.Uint64("events", end.Events), slog.Uint64("bytes", end.Bytes), slog.Duration("duration", time.Since(start)),
+		slog.String("connection", o.connection), slog.String("reason", string(o.end.Reason)),
+		slog.Uint64("events", o.end.Events), slog.Uint64("bytes", o.end.Bytes), slog.Duration("duration", time.Since(o.start)),
 	}
-	if end.Err != nil {
-		fields = append(fields, zap.String("error", end.Err.Error()))
-		attrs = append(attrs, slog.Any("error", end.Err))
+	if o.end.Err != nil {
+		fields = append(fields, zap.String("error", o.end.Err.Error()))
+		attrs = append(attrs, slog.Any("error", o.end.Err))
 	}
-	addLogField(r.Context(), zap.Dict("sse", fields...))
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream closed", attrs...)
+	addLogField(o.r.Context(), zap.Dict("sse", fields...))
+	o.s.log.LogAttrs(o.r.Context(), slog.LevelDebug, "stream closed", attrs...)
 }
 
 // streamOptions are the settings of the route's streams.

@@ -273,86 +273,114 @@ const streamMethods = "GET, HEAD, POST, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (s *Subscribe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	return s.JWT.conceal(w, r, s.answer)
+	var stream func()
+	err := apart(func() (err error) {
+		stream, err = s.open(w, r)
+		return err
+	})
+	if stream != nil {
+		err = apart(func() error { stream(); return nil })
+	}
+	return err
 }
 
-func (s *Subscribe) answer(w http.ResponseWriter, r *http.Request) error {
-	err := s.serve(w, r)
+// open answers a request, but for the stream that is to be written then, if any.
+func (s *Subscribe) open(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
+	err = s.JWT.conceal(w, r, func(w http.ResponseWriter, concealed *http.Request) (err error) {
+		stream, err = s.answer(w, concealed)
+		if stream != nil && concealed != r { // which it is to be until the end
+			stream()
+			stream = nil
+		}
+		return err
+	})
+	return stream, err
+}
+
+// answer is open for a request whose token is concealed.
+func (s *Subscribe) answer(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
+	stream, err = s.serve(w, r)
 	if err == nil {
-		return nil
+		return stream, nil
 	}
 	p := asProblem(err)
 	s.hub.refused.add(p.refusal())
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a request",
 		slog.String("reason", string(p.refusal())), slog.Int("status", p.Status), slog.String("detail", p.Detail))
-	return writeProblem(w, p)
+	return nil, writeProblem(w, p)
 }
 
-func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
+func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
 	if err := origins(s.Origins).admit(w, r); err != nil {
-		return err
+		return nil, err
 	}
 	switch r.Method {
 	case http.MethodOptions:
 		preflight(w, r)
-		return nil
+		return nil, nil
 	case http.MethodGet, http.MethodHead, http.MethodPost:
 	default:
-		return methodNotAllowed(r.Method, streamMethods)
+		return nil, methodNotAllowed(r.Method, streamMethods)
 	}
 	c, err := s.identify(r)
 	if errors.Is(err, errNoKeys) && r.Method == http.MethodGet {
-		return s.turnAway(w, refusedUnavailable, err)
+		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Method == http.MethodPost {
-		return s.change(w, r, c)
+		return nil, s.change(w, r, c)
 	}
 	return s.subscribe(w, r, c)
 }
 
-func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client) error {
+// subscribe returns what writes the stream.
+func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client) (stream func(), err error) {
 	want, err := s.read(r, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Method == http.MethodHead {
 		sse.SetHeader(w.Header())
 		w.WriteHeader(http.StatusOK)
-		return nil
+		return nil, nil
 	}
 	if err := s.hub.await(r.Context()); err != nil {
-		return s.turnAway(w, refusedUnavailable, err)
+		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
 	taken := &seat{owner: owner{want.Connection, c.user}, address: addressKey(c.address)}
 	if full, n := s.route.enter(taken, &s.Limits); full != "" {
-		return s.turnAway(w, full, full.tooMany(n))
+		return nil, s.turnAway(w, full, full.tooMany(n))
 	}
-	defer s.route.leave(taken)
+	defer func() {
+		if stream == nil {
+			s.route.leave(taken)
+		}
+	}()
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	switch {
 	case errors.Is(err, sse.ErrEnded):
 		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
-		return nil
+		return nil, nil
 	case errors.Is(err, sse.ErrChannel): // the connection was forgotten a moment ago
-		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
+		return nil, problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
 	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
 		s.hub.refused.add(refusedUnavailable)
 		_ = sse.Refuse(w) // the client may be gone already
-		return nil
+		return nil, nil
 	case errors.Is(err, sse.ErrConnection):
-		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
+		return nil, problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	case err != nil:
-		return s.turnAway(w, refusedUnavailable, err)
+		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
 	if !s.route.begin(taken, subscriber) {
 		subscriber.Leave()
-		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
+		return nil, s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	s.stream(w, r, subscriber, want)
-	return nil
+	o := &opened{s: s, r: r, subscriber: subscriber, connection: want.Connection, user: want.User, taken: taken}
+	o.begin(r.Context(), w)
+	return o.stream, nil
 }
 
 // newConnection returns an identity that nobody can guess.
