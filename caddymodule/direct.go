@@ -4,8 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"reflect"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -41,18 +39,9 @@ func directConn(w http.ResponseWriter, r *http.Request) (conn net.Conn, ok bool)
 	for ok {
 		wrapper, wraps := w.(interface{ Unwrap() http.ResponseWriter })
 		if !wraps {
-			return conn, isKnown(w)
+			return conn, isCaddys(w)
 		}
-		ok, w = isKnown(w), wrapper.Unwrap()
+		ok, w = isCaddys(w), wrapper.Unwrap()
 	}
 	return nil, false
-}
-
-// isKnown reports whether a writer is net/http's or one of Caddy's.
-func isKnown(w http.ResponseWriter) bool {
-	t := reflect.TypeOf(w)
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t.PkgPath() == "net/http" || strings.HasPrefix(t.PkgPath(), "github.com/caddyserver/caddy/v2/")
 }

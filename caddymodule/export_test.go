@@ -104,3 +104,16 @@ func SpendTooMuch(burst, goroutines, times int) (left float64) {
 	asking.Wait()
 	return q.bucket.Tokens()
 }
+
+// IsLean reports whether a writer is passed by once it has been flushed.
+func IsLean(w http.ResponseWriter) (bool, error) {
+	l := newLeanWriter(w)
+	if l == nil {
+		return false, nil
+	}
+	l.WriteHeader(http.StatusOK)
+	err := l.FlushError()
+	return l.lean, err
+}
+
+var Apart = apart

@@ -20,9 +20,9 @@ type openStream struct {
 	line  *streamLine // nil if it is Caddy that writes the access log, or nobody
 }
 
-// serve writes the stream until it ends, or has a hub's writers do that, and tells
-// the logs.
-func (o *openStream) serve(s *Subscribe, w http.ResponseWriter, r *http.Request) {
+// begin writes the beginning of the stream, and returns what writes the rest until
+// it ends, nil if a hub's writers do that.
+func (o *openStream) begin(s *Subscribe, w http.ResponseWriter, r *http.Request) (rest func()) {
 	resume := o.stream.Resume()
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream opened",
 		slog.String("connection", o.stream.Connection()), slog.String("user", o.stream.User()), slog.Any("channels", o.stream.Channels()))
@@ -32,14 +32,22 @@ func (o *openStream) serve(s *Subscribe, w http.ResponseWriter, r *http.Request)
 			line.resume = resume
 		}
 		if o.stream.Direct(w, conn, &o.route.tuning, o.ended) {
-			return
+			return nil
 		}
 		o.line = nil
 		undo()
 	}
-	end := o.stream.Stream(r.Context(), w, &o.route.tuning)
-	addLogField(r.Context(), o.field(&end, resume))
-	o.finish(&end)
+	w, done := lean(w, r)
+	open, ctx := o.stream.Open(r.Context(), w, &o.route.tuning), r.Context()
+	return func() { // which needs little of the stack, see apart
+		var end sse.End
+		defer func() {
+			done()
+			addLogField(ctx, o.field(&end, resume))
+			o.finish(&end)
+		}()
+		end = open.Serve()
+	}
 }
 
 // ended is told that a stream has ended which its handler has left.
@@ -71,8 +79,7 @@ func (o *openStream) field(end *sse.End, resume sse.Resume) zap.Field {
 		zap.String("user", o.stream.User()),
 		zap.String("resume", string(resume)),
 		zap.Strings("channels", o.stream.Channels()), // which may have changed
-		zap.String("reason", string(end.Reason)),
-		zap.Uint64("events", end.Events),
+		zap.String("reason", string(end.Reason)), zap.Uint64("events", end.Events), zap.Uint64("bytes", end.Bytes),
 	}
 	if end.Err != nil {
 		fields = append(fields, zap.String("error", end.Err.Error()))

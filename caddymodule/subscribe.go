@@ -34,7 +34,7 @@ func init() {
 // `connection`, can change its channels with a POST request to the same path.
 //
 // Access logs get the field `sse` with the stream's hub, connection, user,
-// channels, how it resumed, why it ended, and how many events it was sent.
+// channels, how it resumed, why it ended, and how many events and bytes it was sent.
 type Subscribe struct {
 	// The hub to subscribe to. Default: default.
 	Hub string `json:"hub,omitempty"`
@@ -250,75 +250,97 @@ const streamMethods = "GET, HEAD, POST, OPTIONS"
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (s *Subscribe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	return s.JWT.conceal(w, r, s.answer)
+	var stream func()
+	err := apart(func() (err error) {
+		stream, err = s.open(w, r)
+		return err
+	})
+	if stream != nil {
+		err = apart(func() error { stream(); return nil })
+	}
+	return err
 }
 
-func (s *Subscribe) answer(w http.ResponseWriter, r *http.Request) error {
-	err := s.serve(w, r)
+// open answers a request, but for the stream that is to be written then, if any.
+func (s *Subscribe) open(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
+	err = s.JWT.conceal(w, r, func(w http.ResponseWriter, concealed *http.Request) (err error) {
+		stream, err = s.answer(w, concealed)
+		if stream != nil && concealed != r { // which it is to be until the end
+			stream()
+			stream = nil
+		}
+		return err
+	})
+	return stream, err
+}
+
+// answer is open for a request whose token is concealed.
+func (s *Subscribe) answer(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
+	stream, err = s.serve(w, r)
 	if err == nil {
-		return nil
+		return stream, nil
 	}
 	p := asProblem(err)
 	s.hub.refused.add(p.refusal())
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused a request",
 		slog.String("reason", string(p.refusal())), slog.Int("status", p.Status), slog.String("detail", p.Detail))
-	return writeProblem(w, p)
+	return nil, writeProblem(w, p)
 }
 
-func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) error {
+func (s *Subscribe) serve(w http.ResponseWriter, r *http.Request) (stream func(), err error) {
 	if err := origins(s.Origins).admit(w, r); err != nil {
-		return err
+		return nil, err
 	}
 	switch r.Method {
 	case http.MethodOptions:
 		preflight(w, r)
-		return nil
+		return nil, nil
 	case http.MethodGet, http.MethodHead, http.MethodPost:
 	default:
-		return methodNotAllowed(r.Method, streamMethods)
+		return nil, methodNotAllowed(r.Method, streamMethods)
 	}
 	c, err := s.identify(r)
 	if errors.Is(err, errNoKeys) && r.Method == http.MethodGet {
-		return s.turnAway(w, refusedUnavailable, err)
+		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Method == http.MethodPost {
-		return s.change(w, r, c)
+		return nil, s.change(w, r, c)
 	}
 	return s.subscribe(w, r, c)
 }
 
-func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client) error {
+// subscribe returns what writes the stream.
+func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client) (stream func(), err error) {
 	want, err := s.read(r, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.Method == http.MethodHead {
 		sse.SetHeader(w.Header())
 		w.WriteHeader(http.StatusOK)
-		return nil
+		return nil, nil
 	}
 	if err := s.hub.await(r.Context()); err != nil {
-		return s.turnAway(w, refusedUnavailable, err)
+		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
 	o := &openStream{route: s.route, seat: seat{guest: &guest{owner{want.Connection, c.user}, c.address}, rules: s.rules, own: c.own.keep()}}
 	if full, n := s.route.enter(&o.seat, &s.Limits); full != "" {
-		return s.turnAway(w, full, full.tooMany(n))
+		return nil, s.turnAway(w, full, full.tooMany(n))
 	}
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	if err != nil {
 		s.route.leave(&o.seat)
-		return s.refuseStream(w, err)
+		return nil, s.refuseStream(w, err)
 	}
 	if !s.route.begin(&o.seat, subscriber) {
 		subscriber.Leave()
 		s.route.leave(&o.seat)
-		return s.turnAway(w, refusedUnavailable, sse.ErrDraining)
+		return nil, s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	o.serve(s, w, r)
-	return nil
+	return o.begin(s, w, r), nil
 }
 
 // refuseStream answers a client that the hub did not let in.

@@ -38,24 +38,47 @@ const (
 // must support flushing by way of [http.ResponseController], or the stream ends
 // at once with an error that matches [http.ErrNotSupported].
 func (s *Subscriber) Stream(ctx context.Context, w http.ResponseWriter, tuning *Tuning) End {
-	defer s.Leave()
+	return s.Open(ctx, w, tuning).Serve()
+}
+
+// An OpenStream is a stream whose head and first frame were written.
+type OpenStream struct{ stream }
+
+// Open does the first part of what [Subscriber.Stream] does, and [OpenStream.Serve],
+// which must be called, the rest. The first part needs more of a goroutine's stack: a
+// stream that goes on upon another one than it began on leaves that small.
+func (s *Subscriber) Open(ctx context.Context, w http.ResponseWriter, tuning *Tuning) *OpenStream {
 	s.tuning = tuning
-	st := &stream{
+	o := &OpenStream{stream{
 		subscriber: s,
+		ctx:        ctx,
 		w:          w,
 		controller: http.NewResponseController(w),
 		tuning:     tuning,
 		woken:      make(chan struct{}, 1),
+	}}
+	o.begin()
+	return o
+}
+
+// Serve goes on with the stream until it ends.
+func (o *OpenStream) Serve() End {
+	st := &o.stream
+	defer st.finish()
+	for st.drain(); st.end.Reason == ""; st.drain() {
+		select {
+		case <-st.woken:
+		case <-st.keepalive.C:
+			st.keepAlive()
+		}
 	}
-	s.attach(st)
-	defer st.detach()
-	end := st.run(ctx)
-	s.hub.stats.closed.add(closeReasons, end.Reason)
-	return end
+	return st.end
 }
 
 type stream struct {
 	subscriber *Subscriber
+	ctx        context.Context // of the request
+	unwatch    func() bool     // ends what waits for it
 	w          http.ResponseWriter
 	controller *http.ResponseController
 	woken      chan struct{}
@@ -76,39 +99,39 @@ type stream struct {
 	interrupted bool
 }
 
-func (st *stream) run(ctx context.Context) End {
-	if !st.subscriber.answered {
-		SetHeader(st.w.Header())
-		st.w.WriteHeader(http.StatusOK)
-	}
-	// Whatever ends the stream does so by way of Close, so that it is found
-	// between two batches too, and the wait below has little to look at.
+// begin sets up what wakes the stream, and writes what comes first.
+func (st *stream) begin() {
 	s := st.subscriber
-	defer context.AfterFunc(ctx, func() { s.Close(CloseClient) })()
+	s.attach(st)
+	// Whatever ends the stream does so by way of Close, so that it is found
+	// between two batches too, and the wait in Serve has little to look at.
+	st.unwatch = context.AfterFunc(st.ctx, func() { s.Close(CloseClient) })
 	st.startTimers()
-	defer st.stopTimers()
+	if s.answered {
+		return
+	}
+	SetHeader(st.w.Header())
+	st.w.WriteHeader(http.StatusOK)
+	st.write(s.openFrame(), 0)
+	st.flush()
+}
 
-	if !s.answered {
-		st.write(s.openFrame(), 0)
-		st.flush()
-	}
-	for st.drain(ctx); st.end.Reason == ""; st.drain(ctx) {
-		select {
-		case <-st.woken:
-		case <-st.keepalive.C:
-			st.keepAlive()
-		}
-	}
-	return st.end
+// finish takes back what begin has set up.
+func (st *stream) finish() {
+	st.stopTimers()
+	st.unwatch()
+	st.detach()
+	st.subscriber.hub.stats.closed.add(closeReasons, st.end.Reason)
+	st.subscriber.Leave()
 }
 
 // drain writes all that is pending.
-func (st *stream) drain(ctx context.Context) {
+func (st *stream) drain() {
 	for st.end.Reason == "" {
 		st.retune() // here, since there may always be more to write
 		b := st.subscriber.pull()
 		if b.behind {
-			b = st.subscriber.pullBehind(ctx)
+			b = st.subscriber.pullBehind(st.ctx)
 		}
 		if b.closing != "" {
 			st.close(b.closing)
