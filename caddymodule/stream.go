@@ -44,7 +44,7 @@ func (o *openStream) begin(s *Subscribe, w http.ResponseWriter, r *http.Request)
 		defer func() {
 			done()
 			addLogField(ctx, o.field(&end, resume))
-			o.finish(&end)
+			o.finish(&end) //nolint:contextcheck // it is over, and so is its context
 		}()
 		end = open.Serve()
 	}

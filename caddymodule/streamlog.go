@@ -42,7 +42,7 @@ func (s *Subscribe) takeLine(w http.ResponseWriter, r *http.Request) (line *stre
 	if of == nil {
 		return nil, func() {}
 	}
-	return of.outlast(w.Header()), undo
+	return of.outlast(w.Header()), undo //nolint:contextcheck // it outlives the request
 }
 
 // outlast returns what is written at the end of a stream, the header of which is
