@@ -91,17 +91,22 @@ func (e *ender) stop() {
 // run sees streams off until it is stopped and none is left.
 func (e *ender) run() {
 	for st := e.take(); st != nil; st = e.take() {
-		end := End{Reason: cmp.Or(st.subscriber.closed(), CloseClient), Events: st.events, Bytes: st.bytes}
-		if st.spare != nil {
-			end.Err = st.spare.err
-			st.spare.rest.release()
-		}
-		st.subscriber.attach(nil)
-		st.subscriber.Leave()
-		_ = st.socket.close() // nobody can be told
-		e.hub.stats.closed.add(closeReasons, end.Reason)
-		st.ended(end)
+		e.see(st)
 	}
+}
+
+// see sees a stream off.
+func (e *ender) see(st *directStream) {
+	end := End{Reason: cmp.Or(st.subscriber.closed(), CloseClient), Events: st.events, Bytes: st.bytes}
+	if st.spare != nil {
+		end.Err = st.spare.err
+		st.spare.rest.release()
+	}
+	st.subscriber.attach(nil)
+	st.subscriber.Leave()
+	_ = st.socket.close() // nobody can be told
+	e.hub.stats.closed.add(closeReasons, end.Reason)
+	st.ended(end)
 }
 
 func (e *ender) take() *directStream {

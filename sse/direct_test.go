@@ -467,3 +467,26 @@ func TestDirectSlow(t *testing.T) {
 		t.Error("it was not told that it was skipped ahead")
 	}
 }
+
+// TestDirectLowerAge promises that streams that are too old by a new setting do not
+// end as one crowd, and that all do soon.
+func TestDirectLowerAge(t *testing.T) {
+	ends := sse.EndAt(1000, 100*time.Second)
+	if len(ends) > 10 || slices.Max(ends) > 1000/5 {
+		t.Errorf("in each second %v end, want all within a tenth of the age, and no crowd", ends)
+	}
+}
+
+// TestDirectLate promises that a stream ends that comes to a hub that was closed a
+// moment ago.
+func TestDirectLate(t *testing.T) {
+	h := newHub(t, sse.Options{})
+	s := subscribe(t, h, sse.Latest(), "a")
+	var got sse.End
+	if err := h.LateJoin(s, func(end sse.End) { got = end }); err != nil {
+		t.Fatal(err)
+	}
+	if got.Reason != sse.CloseDrain || h.Stats().Streams != 0 {
+		t.Errorf("it ended %+v, and %d streams are open", got, h.Stats().Streams)
+	}
+}

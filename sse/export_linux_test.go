@@ -1,5 +1,11 @@
 package sse
 
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
 // ServedBeforeOne returns how many streams of a crowd a writer takes up before one
 // that was woken alone after them, and how many a turn has.
 func ServedBeforeOne(crowd int) (most, served int) {
@@ -19,4 +25,35 @@ func ServedBeforeOne(crowd int) (most, served int) {
 			served++
 		}
 	}
+}
+
+// EndAt returns, of streams that are older than a greatest age was lowered to, how
+// many are to end in each of the seconds from then on, until none is left.
+func EndAt(streams int, age time.Duration) (ends []int) {
+	open := make(map[uint32]*directStream, streams)
+	for i := range uint32(streams) {
+		open[i] = &directStream{slot: i}
+	}
+	for now := int64(10 * age); len(open) > 0; now += int64(time.Second) {
+		before := len(open)
+		for i, st := range open {
+			if st.tooOld(age, now) {
+				delete(open, i)
+			}
+		}
+		ends = append(ends, before-len(open))
+	}
+	return ends
+}
+
+// LateJoin hands a stream to a writer that has stopped.
+func (h *Hub) LateJoin(s *Subscriber, ended func(End)) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	socket := socket{fd: int32(fd)}
+	w := &writer{hub: h, ender: newEnder(h), stopped: true}
+	w.join(&directStream{subscriber: s, writer: w, socket: socket, ended: ended})
+	return nil
 }

@@ -86,8 +86,16 @@ func (st *directStream) isSilent(keepalive time.Duration, now int64) bool {
 	return now-st.written >= st.spread(int64(keepalive), 4)-int64(tickFor(keepalive))
 }
 
-func (st *directStream) tooOld(age time.Duration, now int64) bool {
-	return age > 0 && now-st.began >= st.spread(int64(age), 10)
+// tooOld reports whether a stream is to end for its age, of which up to a tenth is
+// taken off. Those that were older already when the greatest age was lowered end
+// within a tenth of it, and not all at once.
+func (st *directStream) tooOld(greatest time.Duration, now int64) bool {
+	age := int64(greatest)
+	if age <= 0 || now-st.began < st.spread(age, 10) {
+		return false
+	}
+	rounds := max(age/10/int64(mostTick), 1)
+	return now-st.began < age+2*int64(mostTick) || (now/int64(mostTick)+int64(st.slot))%rounds == 0
 }
 
 // spread takes up to a part of a duration off, each stream its own share.

@@ -23,6 +23,7 @@ type writer struct {
 	tick       time.Duration // between two sweeps
 	asleep     bool
 	stopping   bool
+	stopped    bool
 
 	delivered uint64 // not counted yet; the writer's own
 	swept     int64  // when it was swept last, on the writers' clock; the writer's own
@@ -101,6 +102,12 @@ func (w *writer) ring() {
 // join takes over a stream.
 func (w *writer) join(st *directStream) {
 	w.mu.Lock()
+	if w.stopped { // the hub was closed a moment ago
+		w.mu.Unlock()
+		st.subscriber.Close(CloseDrain)
+		w.ender.see(st)
+		return
+	}
 	st.place = int32(len(w.streams))
 	w.streams = append(w.streams, st)
 	w.tick = min(w.tick, tickFor(st.subscriber.tuning.Load().Keepalive))
@@ -169,6 +176,7 @@ func (w *writer) rest(sweep *time.Timer) (goOn bool) {
 	pause := w.tick
 	idle := len(w.streams) == 0
 	done := w.stopping && idle
+	w.stopped = done
 	w.mu.Unlock()
 	if done {
 		return false
