@@ -15,7 +15,7 @@ import (
 // costs as little as it can: server and client share the machine.
 type audience struct {
 	address  string
-	ahead    int // streams that are opened before others have an answer; 0 is no limit
+	pace     pace
 	receiver receiver
 	expected atomic.Pointer[expectation] // what may arrive now
 	ended    chan struct{}               // closed when nothing is read any more
@@ -58,20 +58,33 @@ type subscription struct {
 	after   string // the id that it resumes behind, if any
 }
 
+// A pace is how many streams may be opened before others have an answer. It does not
+// bound those of TLS, to open which takes the client as long as the server.
+type pace int
+
+const (
+	// steady is how clients come when nothing has happened. What a stream
+	// needs is measured so: it has handlers that leave little behind when they
+	// have returned.
+	steady pace = 64
+	// rush is no limit, as after a restart.
+	rush pace = 0
+)
+
 // patience is how long no event may arrive while one is expected.
 const patience = 30 * time.Second
 
 var errSilence = fmt.Errorf("nothing arrived for %s", patience)
 
 // open opens a stream for each subscription and returns when all were answered.
-func (s *server) open(ctx context.Context, wanted []subscription, e expectation) (*audience, error) {
-	return s.openShared(ctx, wanted, e, 1)
+func (s *server) open(ctx context.Context, wanted []subscription, e expectation, p pace) (*audience, error) {
+	return s.openShared(ctx, wanted, e, p, 1)
 }
 
 // openShared is open with several streams on each connection, of HTTP/2.
-func (s *server) openShared(ctx context.Context, wanted []subscription, e expectation, share int) (*audience, error) {
+func (s *server) openShared(ctx context.Context, wanted []subscription, e expectation, p pace, share int) (*audience, error) {
 	a := &audience{
-		address: s.streamsAt, ahead: engines[s.engine].ahead, streams: make([]stream, len(wanted)), opening: len(wanted),
+		address: s.streamsAt, pace: p, streams: make([]stream, len(wanted)), opening: len(wanted),
 		open: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for i, w := range wanted {

@@ -18,9 +18,6 @@ type engine struct {
 	// collect has it collect garbage, and returns how many bytes its heap has
 	// free and would give back.
 	collect func(*server, context.Context) (free int, err error)
-	// ahead is how many streams may be opened before others have an answer.
-	// Zero is no limit.
-	ahead int
 	// programs are what it needs of the system, and install is how to get
 	// them. It has none if it is ours.
 	programs []string

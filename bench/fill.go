@@ -40,7 +40,7 @@ func (set *record) fill(ctx context.Context, s *server, file string) (parts []te
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f := &filling{server: s, set: set, file: file, tally: newTally(feeds + 1), cancel: cancel}
-	f.stream, err = s.open(ctx, []subscription{{channel: recordChannels}}, f.tally)
+	f.stream, err = s.open(ctx, []subscription{{channel: recordChannels}}, f.tally, steady)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,6 @@ var pushpin = engine{
 		}
 	},
 	collect:  collectNothing,
-	ahead:    64, // it answers 502 if it has to ask its backend for too many
 	programs: []string{"pushpin"},
 	install:  "apt-get install pushpin",
 }

@@ -55,13 +55,13 @@ func (p *poller) receive(a *audience) error {
 
 // mayConnect reports whether there is a next stream to be opened now.
 func (p *poller) mayConnect(a *audience) bool {
-	if len(p.sockets) == len(a.streams) || a.ahead == 0 {
+	if len(p.sockets) == len(a.streams) || a.pace == rush {
 		return len(p.sockets) < len(a.streams)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	answered := len(a.streams) - a.opening
-	return len(p.sockets)-answered < a.ahead
+	return len(p.sockets)-answered < int(a.pace)
 }
 
 // connect opens the next streams.

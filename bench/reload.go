@@ -98,7 +98,7 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 		wanted[i].channel = "all"
 	}
 	events := newSeries(set.reloads*reloadEvents, set.streams, 1)
-	a, err := s.open(ctx, wanted, events)
+	a, err := s.open(ctx, wanted, events, steady)
 	if err != nil {
 		return r, err
 	}

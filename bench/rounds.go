@@ -138,7 +138,7 @@ func (c *contestant) subscribe(ctx context.Context, n int, channel func(i int) s
 		wanted[i].channel = channel(i)
 	}
 	var err error
-	if c.audience, err = c.open(ctx, wanted, nothing{}); err != nil {
+	if c.audience, err = c.open(ctx, wanted, nothing{}, steady); err != nil {
 		return err
 	}
 	c.channel = wanted[0].channel
@@ -208,7 +208,7 @@ func (c *contestant) measureShared(ctx context.Context) error {
 	for i := range wanted {
 		wanted[i].channel = "all"
 	}
-	if fresh.audience, err = s.openShared(ctx, wanted, nothing{}, shareOfConnection); err != nil {
+	if fresh.audience, err = s.openShared(ctx, wanted, nothing{}, steady, shareOfConnection); err != nil {
 		return err
 	}
 	c.sample.shared, err = fresh.perStream(ctx)

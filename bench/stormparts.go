@@ -97,7 +97,7 @@ func (f *refuge) warmUp(ctx context.Context) error {
 // returns how they would resume.
 func (f *refuge) cutOff(ctx context.Context) ([]subscription, error) {
 	s := f.series(1)
-	a, err := f.open(ctx, f.fresh(), s)
+	a, err := f.open(ctx, f.fresh(), s, rush)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (f *refuge) measureConnect(ctx context.Context) (err error) {
 func (f *refuge) connect(ctx context.Context) (cost, error) {
 	var a *audience
 	c, err := f.measure(ctx, func() (times *histogram, err error) {
-		a, err = f.open(ctx, f.fresh(), nothing{})
+		a, err = f.open(ctx, f.fresh(), nothing{}, rush)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func (f *refuge) connect(ctx context.Context) (cost, error) {
 
 // measureLive delivers to open streams what the others miss.
 func (f *refuge) measureLive(ctx context.Context) error {
-	a, err := f.open(ctx, f.fresh(), nothing{})
+	a, err := f.open(ctx, f.fresh(), nothing{}, rush)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (f *refuge) miss(ctx context.Context) ([]subscription, *series, error) {
 func (f *refuge) comeBack(ctx context.Context, back []subscription, s *series) (cost, error) {
 	var a *audience
 	c, err := f.measure(ctx, func() (times *histogram, err error) {
-		a, err = f.open(ctx, back, s)
+		a, err = f.open(ctx, back, s, rush)
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,7 @@ func (o *openStream) begin(s *Subscribe, w http.ResponseWriter, r *http.Request)
 		if o.line = line; line != nil {
 			line.resume = resume
 		}
-		if o.stream.Direct(w, conn, &o.route.tuning, o.ended) {
+		if o.stream.Direct(w, conn, &o.route.tuning, o) {
 			return nil
 		}
 		o.line = nil
@@ -50,8 +50,8 @@ func (o *openStream) begin(s *Subscribe, w http.ResponseWriter, r *http.Request)
 	}
 }
 
-// ended is told that a stream has ended which its handler has left.
-func (o *openStream) ended(end sse.End) {
+// Ended implements sse.Owner: a stream has ended that its handler has left.
+func (o *openStream) Ended(end sse.End) {
 	if o.line != nil {
 		o.line.write(o.route.access.Load(), &end, o.field(&end, o.line.resume))
 	}

@@ -50,6 +50,7 @@ func (s *Subscriber) tidy() {
 type later struct {
 	queued  []*change // not seen by the engine yet
 	waiting int       // changes that were queued and not made
+	ended   uint64    // the seq at which one of the channels ended last
 	expires time.Time // when the stream ends; zero is never
 	expiry  *time.Timer
 	closing CloseReason
@@ -62,6 +63,15 @@ func (l *later) why() CloseReason {
 		return ""
 	}
 	return l.closing
+}
+
+// newestEnd returns the seq at which one of the channels ended last. It may be called
+// on nil.
+func (l *later) newestEnd() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.ended
 }
 
 // planned returns what is to happen to the stream, to add to it.

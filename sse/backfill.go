@@ -50,11 +50,12 @@ func (s *Subscriber) main() *Subscriber { return cmp.Or(s.parent, s) }
 // startBackfill has a reader begin with those names and patterns of which it does
 // not leave out everything. It is nil if there are none. The caller holds the
 // hub's lock, which may be released meanwhile, and ends it by exitBackfill.
-func (h *Hub) startBackfill(ctx context.Context, r *Subscriber, items []string, start Start) (*backfill, error) {
-	r.cover = slices.DeleteFunc(slices.Clone(items), func(item string) bool { return coveredBy(r.except, item) })
-	if len(r.cover) == 0 {
+func (h *Hub) startBackfill(ctx context.Context, r *Subscriber, missed []string, start Start) (*backfill, error) {
+	left := slices.DeleteFunc(slices.Clone(missed), func(item string) bool { return coveredBy(r.except, item) })
+	if len(left) == 0 {
 		return nil, nil
 	}
+	r.items = &items{cover: left}
 	h.enter(r, r.cover, 0)
 	b := &backfill{reader: r}
 	if err := h.begin(ctx, r, start); err != nil && !errors.Is(err, ErrEnded) {
@@ -95,7 +96,7 @@ func (c *change) take(b *backfill, has []string) {
 // is left.
 func (b *backfill) narrow(to []string) bool {
 	r := b.reader
-	r.cover = common(r.cover, to)
+	r.items = &items{cover: common(r.cover, to)}
 	r.work = slices.DeleteFunc(r.work, func(ch *channel) bool { return r.item(ch) == "" })
 	r.ends = slices.DeleteFunc(r.ends, func(e Ended) bool { return r.itemOf(e.Channel) == "" })
 	return len(r.cover) > 0
@@ -182,24 +183,24 @@ func (sess *session) noteFill(f fill) {
 	if f.from.kind == startLatest || len(f.items) == 0 {
 		return
 	}
-	sess.fills = append(slices.Clip(sess.fills), f)
-	if len(sess.fills) > maxFills {
-		oldest, next := sess.fills[0], sess.fills[1]
+	sess.changed.fills = append(slices.Clip(sess.changed.fills), f)
+	if len(sess.changed.fills) > maxFills {
+		oldest, next := sess.changed.fills[0], sess.changed.fills[1]
 		next.items = common(cover(append(slices.Clip(oldest.items), next.items...)), cover(sess.named))
 		next.lost = true
-		sess.fills = append([]fill{next}, sess.fills[2:]...)
+		sess.changed.fills = append([]fill{next}, sess.changed.fills[2:]...)
 	}
 }
 
 // narrowFills forgets of the backfills what the connection no longer gets.
 func (sess *session) narrowFills(to []string) {
 	var left []fill
-	for _, f := range sess.fills {
+	for _, f := range sess.changed.fills {
 		if f.items = common(f.items, to); len(f.items) > 0 {
 			left = append(left, f)
 		}
 	}
-	sess.fills = left
+	sess.changed.fills = left
 }
 
 // unconfirmed returns those backfills of which the client cannot have received
@@ -208,13 +209,13 @@ func (sess *session) narrowFills(to []string) {
 func (h *Hub) unconfirmed(sess *session, start Start) (left []fill, sure bool) {
 	switch start.kind {
 	case startLatest: // it received nothing, not even an id
-		return sess.fills, true
+		return sess.fills(), true
 	case startEarliest, startUnknown: // it gets everything, or is told that it does not
 		return nil, true
 	case startAfter:
 	}
 	at := start.after.Seq
-	for _, f := range sess.fills {
+	for _, f := range sess.fills() {
 		switch number := start.fill.number; {
 		case number > f.number, number == 0 && at > f.at, number == f.number && start.fill.through >= at:
 			continue
@@ -262,14 +263,17 @@ func (h *Hub) beginAgain(ctx context.Context, s *Subscriber, start Start) error 
 	if s.opening.resume == ResumeReset && s.isWhole(s.opening.resets) {
 		// The backfills are given up too, when it is known that the client was
 		// told: by the id that says so.
-		if len(sess.fills) > 0 {
+		if len(sess.fills()) > 0 {
 			s.filled = fillCursor{sess.number, s.position}
 		}
 		return nil
 	}
-	sess.fills = left
-	for i := range sess.fills {
-		if err := h.fillAgain(ctx, s, &sess.fills[i]); err != nil {
+	if sess.changed == nil {
+		return nil
+	}
+	sess.changed.fills = left
+	for i := range left {
+		if err := h.fillAgain(ctx, s, &left[i]); err != nil {
 			return err
 		}
 	}

@@ -144,12 +144,12 @@ func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiti
 		if sess.starting || (sess.stream != nil && sess.stream.waits(mostWaiting)) {
 			return nil, ErrChanging
 		}
-		version, stream := sess.version, sess.stream
+		count, stream := sess.changes(), sess.stream
 		filling, err := h.fillFor(ctx, sess, c)
 		if err != nil {
 			return nil, err
 		}
-		current := h.sessions[connection] == sess && sess.version == version && sess.stream == stream
+		current := h.sessions[connection] == sess && sess.changes() == count && sess.stream == stream
 		if current {
 			h.commit(sess, next, c, filling)
 		}
@@ -181,8 +181,10 @@ func (h *Hub) commit(sess *session, next roster, c Change, filling *backfill) {
 		defer h.park(sess)
 	}
 	before, named := cover(sess.named), sess.named
-	sess.roster, sess.changed = next, true
-	sess.version++
+	if sess.roster = next; sess.changed == nil {
+		sess.changed = new(changed)
+	}
+	sess.changed.count++
 	if slices.Equal(named, next.named) {
 		return
 	}

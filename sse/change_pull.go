@@ -40,7 +40,7 @@ func (s *Subscriber) waits(most int) bool {
 func (s *Subscriber) takeChanges(queued []*change) {
 	s.setAside()
 	for _, c := range queued {
-		s.cover = common(s.cover, c.cover)
+		s.items = &items{s.named, common(s.cover, c.cover)}
 		for _, earlier := range s.changes {
 			earlier.cover = common(earlier.cover, c.cover)
 			if earlier.fill != nil && !earlier.fill.narrow(c.cover) {
@@ -83,7 +83,7 @@ func (s *Subscriber) makeChange() batch {
 	h := s.hub
 	h.mu.Lock()
 	s.advance(max(s.position, c.at))
-	s.named, s.cover = c.named, c.cover
+	s.items = &items{c.named, c.cover}
 	s.work = h.news(s)
 	if h.forgot(s) {
 		s.fallBehind() // there may have been more channels

@@ -35,6 +35,14 @@ func (s *Subscriber) attach(w waker) {
 	}
 }
 
+// An Owner is told of a stream of the direct engine, which outlives its handler.
+type Owner interface {
+	// Ended is called once, when the stream has ended, by a goroutine of the
+	// hub's that calls it for one stream after the other. It should not take
+	// long: [Hub.Close] waits for it.
+	Ended(End)
+}
+
 // StreamOptions are the settings of one stream.
 type StreamOptions struct {
 	// Keepalive is the longest silence. Up to a quarter of it is taken off

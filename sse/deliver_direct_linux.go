@@ -18,9 +18,8 @@ import (
 // [Subscriber.Stream] write the stream.
 //
 // The stream ends when the client leaves or the hub ends it, and no later than
-// [Hub.Close]. Ended is called then, from a goroutine of the hub's that does the
-// same for others: it should not take long. Close waits for it.
-func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning, ended func(End)) (taken bool) {
+// [Hub.Close]. The owner is told then.
+func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning, owner Owner) (taken bool) {
 	if _, ok := innermost(w).(http.Hijacker); !ok {
 		return false
 	}
@@ -29,7 +28,7 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 		return false
 	}
 	s.tuning = tuning
-	st := &directStream{subscriber: s, socket: socket, ended: ended}
+	st := &directStream{subscriber: s, socket: socket, owner: owner}
 	writer, err := s.hub.writer()
 	if err != nil {
 		st.socket.giveBack()
@@ -44,7 +43,7 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 		st.socket.giveBack()
 		s.hub.stats.closed.add(closeReasons, CloseClient)
 		s.Leave()
-		ended(End{Reason: CloseClient, Err: err, Bytes: st.bytes})
+		owner.Ended(End{Reason: CloseClient, Err: err, Bytes: st.bytes})
 		return true
 	}
 	writer.join(st)
@@ -56,7 +55,7 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 type directStream struct {
 	subscriber *Subscriber
 	writer     *writer
-	ended      func(End)
+	owner      Owner
 	socket     socket
 	slot       uint32 // the poller's
 	place      int32  // in writer.streams
@@ -70,11 +69,11 @@ type directStream struct {
 	silent  bool // a keepalive is due
 
 	// Guarded by writer.mu.
-	next  *directStream
 	state directState
 	again bool // woken, or writable, since the writer took it up
 	gone  bool // over, as of now
 	due   bool // silent, as of now
+	next  *directStream
 }
 
 // A spare is what few streams need at a time.

@@ -9,7 +9,7 @@ import (
 
 // Direct is the engine for HTTP/1.0 and 1.1 on Linux. Elsewhere it reports that it
 // did not take the stream, and the caller has [Subscriber.Stream] write it.
-func (s *Subscriber) Direct(http.ResponseWriter, net.Conn, *Tuning, func(End)) (taken bool) {
+func (s *Subscriber) Direct(http.ResponseWriter, net.Conn, *Tuning, Owner) (taken bool) {
 	return false
 }
 

@@ -106,7 +106,7 @@ func (e *ender) see(st *directStream) {
 	st.subscriber.Leave()
 	_ = st.socket.close() // nobody can be told
 	e.hub.stats.closed.add(closeReasons, end.Reason)
-	st.ended(end)
+	st.owner.Ended(end)
 }
 
 func (e *ender) take() *directStream {

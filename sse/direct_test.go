@@ -40,6 +40,11 @@ var directWires = []string{"tcp", "tls", "unix"}
 
 type connKey struct{}
 
+// An ownerFunc is an owner that is told by a function.
+type ownerFunc func(sse.End)
+
+func (f ownerFunc) Ended(end sse.End) { f(end) }
+
 func startDirect(t testing.TB, wire string, h *sse.Hub, options sse.StreamOptions) *directServer {
 	t.Helper()
 	s := &directServer{
@@ -85,7 +90,7 @@ func (s *directServer) serve(w http.ResponseWriter, r *http.Request) {
 	if s.sendBuffer > 0 {
 		_ = rawConn(conn).(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(s.sendBuffer)
 	}
-	if !subscriber.Direct(w, conn, s.tuning, func(end sse.End) { s.ends <- end }) {
+	if !subscriber.Direct(w, conn, s.tuning, ownerFunc(func(end sse.End) { s.ends <- end })) {
 		s.refused <- true
 		s.ends <- subscriber.Stream(r.Context(), w, s.tuning)
 	}
@@ -368,7 +373,7 @@ func TestDirectNotTaken(t *testing.T) {
 	defer here.Close()
 	defer there.Close()
 	s := subscribe(t, h, sse.Latest(), "a")
-	never := func(sse.End) { t.Error("it ended") }
+	never := ownerFunc(func(sse.End) { t.Error("it ended") })
 	server := startDirect(t, "tcp", h, quiet)
 	conn := server.connect(t)
 	if s.Direct(&recorder{}, conn, sse.NewTuning(quiet), never) {
@@ -483,10 +488,18 @@ func TestDirectLate(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	s := subscribe(t, h, sse.Latest(), "a")
 	var got sse.End
-	if err := h.LateJoin(s, func(end sse.End) { got = end }); err != nil {
+	if err := h.LateJoin(s, ownerFunc(func(end sse.End) { got = end })); err != nil {
 		t.Fatal(err)
 	}
 	if got.Reason != sse.CloseDrain || h.Stats().Streams != 0 {
 		t.Errorf("it ended %+v, and %d streams are open", got, h.Stats().Streams)
+	}
+}
+
+// An emptied queue kept the last stream that had been in it, and with one of TLS
+// the configuration that its connection was accepted under, until the next one came.
+func TestDirectQueueForgets(t *testing.T) {
+	if sse.QueueHolds() {
+		t.Error("a queue without streams holds on to one")
 	}
 }

@@ -111,7 +111,7 @@ func (h *Hub) announceEnds(e *Entry) {
 // markEnd tells the subscriber that one of its channels has ended.
 func (s *Subscriber) markEnd(seq uint64) {
 	s.mu.Lock()
-	s.newestEnd = seq
+	s.planned().ended = seq
 	wake := !s.pending
 	s.pending = true
 	w := s.waker
@@ -167,7 +167,7 @@ func (s *Subscriber) findEnds() {
 // lookForEnds finds ends if there are some that were not looked for.
 func (s *Subscriber) lookForEnds() {
 	s.mu.Lock()
-	end := s.newestEnd
+	end := s.later.newestEnd()
 	s.mu.Unlock()
 	if end > s.told {
 		s.findEnds()

@@ -47,13 +47,21 @@ func EndAt(streams int, age time.Duration) (ends []int) {
 }
 
 // LateJoin hands a stream to a writer that has stopped.
-func (h *Hub) LateJoin(s *Subscriber, ended func(End)) error {
+func (h *Hub) LateJoin(s *Subscriber, owner Owner) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return err
 	}
 	socket := socket{fd: int32(fd)}
 	w := &writer{hub: h, ender: newEnder(h), stopped: true}
-	w.join(&directStream{subscriber: s, writer: w, socket: socket, ended: ended})
+	w.join(&directStream{subscriber: s, writer: w, socket: socket, owner: owner})
 	return nil
+}
+
+// QueueHolds reports whether a queue that was emptied still holds on to a stream.
+func QueueHolds() bool {
+	var q streamQueue
+	q.push(new(directStream))
+	q.pop()
+	return q.head != nil || q.tail != nil
 }

@@ -8,9 +8,7 @@ import (
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
 	name string // the channel's, or the pattern
-	// alone is the list of nothing but the name, which those share that get
-	// nothing else.
-	alone       []string
+	only *items // nothing but the name; nil before somebody gets that
 	subscribers []*Subscriber
 	// forgotten is the newest seq of which the hub does not know whether it
 	// was an event here: what it had forgotten when it made the channel, or
@@ -27,6 +25,15 @@ type membership struct {
 	// floor is the head at which the topic was reset, or added to a stream
 	// that is open: its events up to there are not for this subscriber.
 	floor uint64
+}
+
+// alone returns the items of those that get nothing else, which share them.
+func (t *topic) alone() *items {
+	if t.only == nil {
+		name := []string{t.name}
+		t.only = &items{name, name}
+	}
+	return t.only
 }
 
 // add puts the subscriber into the topic.
@@ -91,7 +98,7 @@ func newIndex() index {
 func (x *index) pattern(prefix string, forgotten uint64) *topic {
 	t := x.patterns[prefix]
 	if t == nil {
-		t = &topic{name: prefix + "*", alone: []string{prefix + "*"}, forgotten: forgotten}
+		t = &topic{name: prefix + "*", forgotten: forgotten}
 		x.patterns[prefix] = t
 		x.lengths[len(prefix)]++
 		x.generation++

@@ -165,7 +165,7 @@ func (h *Hub) channel(name string) *channel {
 	ch := h.index.channels[name]
 	if ch == nil {
 		name = strings.Clone(name) // it may be a part of a publisher's whole request
-		ch = &channel{topic: topic{name: name, alone: []string{name}, forgotten: h.forgotten}}
+		ch = &channel{topic: topic{name: name, forgotten: h.forgotten}}
 		h.index.channels[name] = ch
 	}
 	return ch

@@ -147,7 +147,7 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
-	closing, end = s.later.why(), s.newestEnd
+	closing, end = s.later.why(), s.later.newestEnd()
 	var queued []*change
 	if later := s.later; later != nil {
 		queued, later.queued = later.queued, nil
@@ -284,7 +284,7 @@ func (s *Subscriber) settle() bool {
 	if len(s.changes)+len(s.backfills) > 0 || (s.later != nil && len(s.later.queued) > 0) {
 		return false
 	}
-	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.newestEnd > s.told || len(s.ends) > 0 || s.behind || settled <= s.position {
+	if len(s.work) > 0 || len(s.dirty) > 0 || s.lost || s.later.newestEnd() > s.told || len(s.ends) > 0 || s.behind || settled <= s.position {
 		return false
 	}
 	s.advance(settled)

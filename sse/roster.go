@@ -9,7 +9,7 @@ import (
 // A roster is what a connection gets. The slices are never modified.
 type roster struct {
 	named   []string // all of it, as it was asked for
-	fixed   int      // how many of the first the client cannot do without
+	fixed   int32    // how many of the first the client cannot do without
 	*inside          // never nil
 }
 
@@ -103,7 +103,7 @@ func (r *roster) with(c Change, gone func(name string) bool) (next roster, err e
 			continue
 		}
 		next.named = append(next.named, name)
-		if i < r.fixed {
+		if i < int(r.fixed) {
 			next.fixed++
 		}
 	}

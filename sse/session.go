@@ -29,18 +29,27 @@ type session struct {
 	keep                      time.Duration
 
 	roster
-	starting bool // the stream is about to begin, and cannot be changed yet
-	changed  bool
-	fills    []fill // which the client is not known to have received
-	base     uint64 // Hub.changes when the first of the connection's sessions began
-	number   uint64 // of the last change of what it gets
-	version  uint64 // counts all changes
-	serial   uint64 // the same for all sessions of a connection that follow one another
+	starting bool     // the stream is about to begin, and cannot be changed yet
+	changed  *changed // nil if it is as it was asked for
+	base     uint64   // Hub.changes when the first of the connection's sessions began
+	number   uint64   // of the last change of what it gets
+	serial   uint64   // the same for all sessions of a connection that follow one another
 
-	stream *Subscriber   // nil when the client is gone
-	until  int64         // when it is forgotten then, as opened
-	away   *list.Element // place in Hub.away or Hub.parked then
-	size   int           // what it counts for in Hub.awaySize then
+	stream *Subscriber // nil when the client is gone
+	absent *absence    // nil while it is not
+}
+
+// changed is what is known of the changes of a session.
+type changed struct {
+	fills []fill // which the client is not known to have received
+	count uint64 // of all changes
+}
+
+// An absence is how a session waits for its client to come back.
+type absence struct {
+	until int64         // when it is forgotten, in nanoseconds of Unix time
+	place *list.Element // in Hub.away or Hub.parked
+	size  int           // what it counts for in Hub.awaySize
 }
 
 // enroll gives the subscriber a session, which goes on from that of the same
@@ -62,18 +71,18 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 		roster: roster{inside: untouched},
 	}
 	sess.add(cloneNames(o.Fixed))
-	sess.fixed = len(sess.named)
+	sess.fixed = int32(len(sess.named))
 	goesOn := before != nil && before.user == o.User
 	if goesOn {
 		sess.serial = before.serial
 	}
-	if goesOn && before.changed {
+	if goesOn && before.changed != nil {
 		sess.goOnFrom(before, o.May)
 	} else {
 		sess.add(cloneNames(o.Channels))
 	}
 	switch {
-	case len(sess.named) == 0 && !sess.changed:
+	case len(sess.named) == 0 && sess.changed == nil:
 		return fmt.Errorf("%w: none was named", ErrChannel)
 	case h.overtaken(sess, o.Asked):
 		return ErrOvertaken
@@ -84,7 +93,7 @@ func (h *Hub) enroll(s *Subscriber, o *SubscribeOptions) error {
 	if sess.connection != "" {
 		h.sessions[sess.connection] = sess
 	}
-	s.session, s.named, s.cover = sess, sess.named, cover(sess.named)
+	s.session, s.items = sess, &items{sess.named, cover(sess.named)}
 	return nil
 }
 
@@ -94,7 +103,7 @@ func (sess *session) goOnFrom(before *session, may func(string) bool) {
 	withdrawn := newPatternSet(before.withdrawn)
 	gone := func(name string) bool { return withdrawn.covers(name) || coversAny(name, before.withdrawn) }
 	sess.named = slices.DeleteFunc(slices.Clone(sess.named), gone)
-	sess.fixed = len(sess.named)
+	sess.fixed = int32(len(sess.named))
 	var kept []string
 	for _, name := range before.named[before.fixed:] {
 		if slices.Contains(before.given, name) || may == nil || may(name) {
@@ -103,8 +112,7 @@ func (sess *session) goOnFrom(before *session, may func(string) bool) {
 	}
 	sess.add(kept)
 	sess.inside = before.inside
-	sess.changed = true
-	sess.fills, sess.version = slices.Clone(before.fills), before.version
+	sess.changed = &changed{slices.Clone(before.changed.fills), before.changed.count}
 	sess.base, sess.number = before.base, before.number
 }
 
@@ -119,7 +127,7 @@ func (h *Hub) replace(before *session) {
 
 // over reports whether the time of a session whose client is gone is over.
 func (sess *session) over(now time.Time) bool {
-	return sess.stream == nil && now.UnixNano() > sess.until
+	return sess.absent != nil && now.UnixNano() > sess.absent.until
 }
 
 // dismiss keeps the session of a subscriber that has left, if it is to be kept.
@@ -133,7 +141,7 @@ func (h *Hub) dismiss(s *Subscriber) {
 		delete(h.sessions, sess.connection)
 		return
 	}
-	sess.until = time.Now().Add(sess.keep).UnixNano()
+	sess.absent = &absence{until: time.Now().Add(sess.keep).UnixNano()}
 	h.park(sess)
 }
 
@@ -143,13 +151,9 @@ const maxAwaySize = 64 << 20
 // park puts a session among those whose clients are gone. Those that were not
 // changed are by themselves, so that little is lost with them.
 func (h *Hub) park(sess *session) {
-	sess.size = sess.bytes()
-	h.awaySize += sess.size
-	if sess.changed {
-		sess.away = h.away.PushBack(sess)
-	} else {
-		sess.away = h.parked.PushBack(sess)
-	}
+	sess.absent.size = sess.bytes()
+	h.awaySize += sess.absent.size
+	sess.absent.place = h.absent(sess).PushBack(sess)
 	for h.parked.Len() > maxAway || (h.awaySize > maxAwaySize && h.parked.Len() > 0) {
 		h.forgetSession(h.parked.Front().Value.(*session))
 	}
@@ -160,19 +164,23 @@ func (h *Hub) park(sess *session) {
 }
 
 func (h *Hub) unpark(sess *session) {
-	h.awaySize -= sess.size
-	if sess.changed {
-		h.away.Remove(sess.away)
-	} else {
-		h.parked.Remove(sess.away)
+	h.awaySize -= sess.absent.size
+	h.absent(sess).Remove(sess.absent.place)
+}
+
+// absent returns the sessions of clients that are gone among which this one is.
+func (h *Hub) absent(sess *session) *list.List {
+	if sess.changed != nil {
+		return &h.away
 	}
+	return &h.parked
 }
 
 // bytes is about what a session takes.
 func (sess *session) bytes() int {
 	n := 512 + len(sess.connection) + len(sess.user) + len(sess.address)
 	lists := [][]string{sess.named, sess.given, sess.withdrawn}
-	for _, f := range sess.fills {
+	for _, f := range sess.fills() {
 		lists = append(lists, f.items, f.except)
 	}
 	for _, list := range lists {
@@ -201,4 +209,20 @@ func (h *Hub) forgetAway(now time.Time) {
 			}
 		}
 	}
+}
+
+// fills returns what was filled in that the client is not known to have received.
+func (sess *session) fills() []fill {
+	if sess.changed == nil {
+		return nil
+	}
+	return sess.changed.fills
+}
+
+// changes returns how often the session was changed.
+func (sess *session) changes() uint64 {
+	if sess.changed == nil {
+		return 0
+	}
+	return sess.changed.count
 }

@@ -87,11 +87,9 @@ type Subscriber struct {
 	// replayLimit is how many events may be missed and replayed.
 	replayLimit int32
 
-	// What it gets, the engine's alone. The slices are never modified.
-	named []string // as it was asked for
-	cover []string // the fewest that stand for the same
-
-	*aside // never nil
+	// These are the engine's alone, and never nil.
+	*items
+	*aside
 
 	// tuning has the settings of the stream. The engine sets it before it
 	// attaches and pulls; nil has the defaults.
@@ -119,8 +117,13 @@ type Subscriber struct {
 	waker waker
 	dirty []*channel // told to have news since the last look
 	later *later     // nil if there is nothing of it
-	// newestEnd is the seq at which one of the channels ended last.
-	newestEnd uint64
+}
+
+// items are what a stream gets. They are never modified, and many streams may have
+// the same.
+type items struct {
+	named []string // as it was asked for
+	cover []string // the fewest that stand for the same
 }
 
 // An opening is what the first frame of a stream tells.
@@ -162,8 +165,8 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 	h.subscribers = append(h.subscribers, s)
 	h.enter(s, s.cover, 0)
 	if len(s.named) == 1 {
-		s.named = s.memberships[0].topic.alone
-		s.cover, s.session.named = s.named, s.named
+		s.items = s.memberships[0].topic.alone()
+		s.session.named = s.named
 	}
 	if err := h.beginAgain(ctx, s, options.Start); err != nil {
 		h.leave(s)

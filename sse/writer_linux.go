@@ -263,8 +263,11 @@ func (q *streamQueue) push(st *directStream) {
 
 func (q *streamQueue) pop() *directStream {
 	st := q.head
-	if st != nil {
-		q.head, st.next = st.next, nil
+	if st == nil {
+		return nil
+	}
+	if q.head, st.next = st.next, nil; q.head == nil {
+		q.tail = nil // or the last that there was would stay in memory
 	}
 	return st
 }
