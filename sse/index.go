@@ -7,8 +7,8 @@ import (
 
 // A topic is what a subscriber can be at: a channel or a prefix pattern.
 type topic struct {
-	name string // the channel's, or the pattern
-	only *items // nothing but the name; nil before somebody gets that
+	name        string // the channel's, or the pattern
+	only        *items // nothing but the name; nil before somebody gets that
 	subscribers []*Subscriber
 	// forgotten is the newest seq of which the hub does not know whether it
 	// was an event here: what it had forgotten when it made the channel, or
