@@ -104,6 +104,7 @@ func (f *feed) post(ctx context.Context, e *sse.Event) (sse.Position, error) {
 		return receipt.ID, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer secret")
 	resp, err := f.client.Do(req)
 	if err != nil {
 		return receipt.ID, errUnsure

@@ -34,7 +34,8 @@ type rollingNode struct {
 // newRollingSite starts the balancer, before any node. RECORD in the broker is a
 // file, of each node its own unless they share it.
 func newRollingSite(t *testing.T, broker string, share bool) *rollingSite {
-	s := &rollingSite{t: t, client: newClients(t).post}
+	// The balancer holds requests back while there is no node, for longer than polls may.
+	s := &rollingSite{t: t, client: &http.Client{Transport: newClients(t).post.Transport, Timeout: time.Second}}
 	dir := filepath.ToSlash(t.TempDir())
 	for i, name := range []string{"a", "b"} {
 		file := dir + "/" + name
@@ -70,11 +71,14 @@ func (s *rollingSite) caddyfile(port int) string {
 (balance) {
 	reverse_proxy {args[:]} {
 		lb_policy round_robin
-		lb_try_duration 30s
+		lb_try_duration 60s
 		lb_try_interval 50ms
 		lb_retry_match expression `+"`{rp.is_transport_error} == true && method('GET')`"+`
 		lb_retry_match expression `+"`{rp.status_code} == 503 && method('GET')`"+`
 		health_uri /sse/health
+		health_headers {
+			Authorization "Bearer secret"
+		}
 		health_interval 100ms
 	}
 }
@@ -127,7 +131,7 @@ http://127.0.0.1:%d {
 		}
 	}
 	sse_api /sse* {
-		unauthenticated
+		token secret
 	}
 	respond /node %s
 }
@@ -197,7 +201,7 @@ func (s *rollingSite) get(path string) string {
 	return string(body)
 }
 
-// eventually polls what nobody tells.
+// eventually polls what nobody tells, until it is so or the test has failed anyhow.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -208,6 +212,9 @@ func eventually(t *testing.T, what string, happened func() bool) {
 		case <-tick.C:
 		case <-deadline:
 			t.Fatalf("waited %s until %s", patience, what)
+		}
+		if t.Failed() {
+			t.Fatalf("gave up waiting until %s", what)
 		}
 	}
 }

@@ -76,7 +76,8 @@ type rolling struct {
 	published      sync.WaitGroup
 }
 
-// newRolling starts everything. With a shared record there is one node.
+// newRolling starts everything. Where the nodes share a record, one of them runs at a
+// time, and what is published goes through the balancer; else it goes to both.
 func newRolling(t *testing.T, broker string, share bool, promises ssetest.HistoryOptions) *rolling {
 	r := &rolling{t: t, site: newRollingSite(t, broker, share), history: ssetest.NewHistory(promises), back: make(chan struct{})}
 	r.ctx, r.closeAll = context.WithCancel(t.Context())
@@ -87,51 +88,53 @@ func newRolling(t *testing.T, broker string, share bool, promises ssetest.Histor
 		r.published.Wait()
 		r.opened.Wait()
 	})
-	where := []string{r.site.balancer, r.site.balancer}
-	nodes := r.site.nodes[:1]
-	if !share {
-		where = append(where, r.site.balancer+"/a", r.site.balancer+"/b")
-		nodes = r.site.nodes[:]
-	}
-	for _, n := range nodes {
-		n.launch()
-		address := n.address()
-		if share {
-			address = r.site.balancer
-		}
-		r.feeds = append(r.feeds, &feed{t: t, address: address, history: r.history, client: newClients(t).post})
-	}
-	for _, n := range nodes {
-		r.site.supervise(n)
-	}
-	for _, address := range where {
-		r.openPages(address)
+	if share {
+		r.start(r.site.nodes[:1], r.site.balancer)
+		r.open(r.site.balancer, r.site.balancer)
+	} else {
+		r.start(r.site.nodes[:], r.site.nodes[0].address(), r.site.nodes[1].address())
+		r.open(r.site.balancer, r.site.balancer, r.site.balancer+"/a", r.site.balancer+"/b")
 	}
 	for _, f := range r.feeds {
 		for range 2 {
 			r.published.Go(func() { f.run(r.ctx, stopping) })
 		}
 	}
-	r.await("every page is open", r.pages, func(p *page, v pageView) bool { return v.events > 0 })
+	r.await("every page is open", r.pages, func(_ *page, v pageView) bool { return v.events > 0 })
 	return r
 }
 
-// openPages opens pages that want different channels over HTTP/1.1 and 2, of which one
-// is left after its first event.
-func (r *rolling) openPages(address string) {
+// start starts nodes, and makes feeds to addresses.
+func (r *rolling) start(nodes []*rollingNode, feeds ...string) {
+	for _, n := range nodes {
+		n.launch()
+	}
+	for _, n := range nodes {
+		r.site.supervise(n)
+	}
+	for _, address := range feeds {
+		r.feeds = append(r.feeds, &feed{t: r.t, address: address, history: r.history, client: newClients(r.t).post})
+	}
+}
+
+// open opens pages of each address that want different channels over HTTP/1.1 and 2,
+// of which one is left after its first event.
+func (r *rolling) open(addresses ...string) {
 	clients := newClients(r.t)
-	for i, channels := range [][]string{{"news"}, {"news", "stocks-*"}, {"stocks-a", "stocks-b"}, {"*"}, {"news"}} {
-		p := &page{t: r.t, address: address, channels: channels, client: clients.own}
-		if i%2 == 1 {
-			p.client = clients.shared
+	for _, address := range addresses {
+		for i, channels := range [][]string{{"news"}, {"news", "stocks-*"}, {"stocks-a", "stocks-b"}, {"*"}, {"news"}} {
+			p := &page{t: r.t, address: address, channels: channels, client: clients.own}
+			if i%2 == 1 {
+				p.client = clients.shared
+			}
+			if i == 4 {
+				p.back = r.back
+			}
+			p.name = fmt.Sprintf("%d at %s", len(r.pages), address)
+			p.seen = r.history.NewSubscriber(p.name, channels)
+			r.pages = append(r.pages, p)
+			r.opened.Go(func() { p.run(r.ctx) })
 		}
-		if i == 4 {
-			p.back = r.back
-		}
-		p.name = fmt.Sprintf("%d at %s", len(r.pages), address)
-		p.seen = r.history.NewSubscriber(p.name, channels)
-		r.pages = append(r.pages, p)
-		r.opened.Go(func() { p.run(r.ctx) })
 	}
 }
 
