@@ -97,13 +97,23 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 	for i := range wanted {
 		wanted[i].channel = "all"
 	}
-	events := newSeries(set.reloads*reloadEvents, set.streams, 1)
-	a, err := s.open(ctx, wanted, events, steady)
+	first := newSeries(reloadEvents, set.streams, 1)
+	a, err := s.open(ctx, wanted, first, steady)
 	if err != nil {
 		return r, err
 	}
-	a.counting.Store(true)
 	defer func() { err = errors.Join(err, a.close()) }()
+	for n := range reloadEvents { // of these too
+		if _, err := set.publish(ctx, s, first.id, n); err != nil {
+			return r, fmt.Errorf("publish: %w", err)
+		}
+	}
+	if err := a.wait(ctx, first.complete); err != nil {
+		return r, err
+	}
+	events := newSeries(set.reloads*reloadEvents, set.streams, 1)
+	a.expect(events)
+	a.counting.Store(true)
 	if r.before, err = s.memory(ctx); err != nil {
 		return r, err
 	}
@@ -152,7 +162,7 @@ func (set *reload) publishAndReload(ctx context.Context, s *server, events *seri
 // again if there is no answer. A reload closes connections that wait, also those
 // that it has not accepted. It returns how often that was needed.
 func (set *reload) publish(ctx context.Context, s *server, series uint32, n int) (again int, err error) {
-	path := fmt.Sprintf("/sse/publish/all?id=%d", n)
+	path := fmt.Sprintf("/sse/publish/all?id=%d-%d", series, n)
 	for again = range publishTries {
 		var p *publisher
 		if p, err = s.newPoster(ctx, path, "", bytes.Repeat([]byte{'x'}, set.size), []int{0}, set.size); err != nil {
