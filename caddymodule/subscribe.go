@@ -349,7 +349,7 @@ func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	case errors.Is(err, sse.ErrEnded):
 		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
 		return nil
-	case errors.Is(err, sse.ErrChannel): // the connection was forgotten a moment ago
+	case errors.Is(err, sse.ErrChannel): // nothing is left of what the connection had
 		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
 	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
 		s.hub.refused.add(refusedUnavailable)
