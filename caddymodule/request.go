@@ -33,6 +33,7 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 	want := sse.SubscribeOptions{
 		User: c.user, Address: c.address, Fixed: c.fixed, May: c.may, Expires: c.expires, Asked: asked(r),
 		Session: max(time.Duration(s.Session), 0), ReplayLimit: s.Limits.Replay, Retry: time.Duration(s.Retry),
+		Tuning: &s.route.tuning,
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

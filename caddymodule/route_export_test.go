@@ -64,7 +64,7 @@ func (r *Route) CleanUp(under *Rules) { r.route.retire(under) }
 
 // Begin gives the request its stream of channels.
 func (q *Request) Begin(ctx context.Context, channels ...string) error {
-	s, err := q.route.hub.Subscribe(ctx, sse.SubscribeOptions{Connection: "connection", Channels: channels})
+	s, err := q.route.hub.Subscribe(ctx, sse.SubscribeOptions{Connection: "connection", Channels: channels, Tuning: &q.route.route.tuning})
 	if err == nil {
 		q.route.route.begin(q.seat, s)
 	}
@@ -74,7 +74,7 @@ func (q *Request) Begin(ctx context.Context, channels ...string) error {
 // Change adds channels to the stream, as a request does that was let in under
 // rules.
 func (q *Request) Change(ctx context.Context, under *Rules, channels ...string) error {
-	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels})
+	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels, Tuning: &q.route.route.tuning})
 	q.route.route.reconsider(owner{connection: "connection"}, under)
 	return err
 }

@@ -90,6 +90,14 @@ func (t *Tuning) Load() StreamOptions {
 	return StreamOptions{}
 }
 
+// tune gives the subscriber its tuning, if it has not had it from the beginning: then
+// others may be looking at it.
+func (s *Subscriber) tune(t *Tuning) {
+	if s.tuning != t {
+		s.tuning = t
+	}
+}
+
 // Retune has the subscriber's stream look at its [Tuning] now. It does not wait.
 func (s *Subscriber) Retune() {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 	if err != nil {
 		return false
 	}
-	s.tuning = tuning
+	s.tune(tuning)
 	st := &directStream{subscriber: s, socket: socket, owner: owner}
 	writer, err := s.hub.writer()
 	if err != nil {

@@ -48,7 +48,7 @@ type OpenStream struct{ stream }
 // which must be called, the rest. The first part needs more of a goroutine's stack: a
 // stream that goes on upon another one than it began on leaves that small.
 func (s *Subscriber) Open(ctx context.Context, w http.ResponseWriter, tuning *Tuning) *OpenStream {
-	s.tuning = tuning
+	s.tune(tuning)
 	o := &OpenStream{stream{
 		subscriber: s,
 		ctx:        ctx,

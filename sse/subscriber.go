@@ -48,6 +48,10 @@ type SubscribeOptions struct {
 	// Retry is the reconnection time told to the client, to which up to
 	// half of it is added at random. Zero is three seconds.
 	Retry time.Duration
+	// Tuning is the one with which the stream will be handed to its engine. It
+	// need not be said here, but for changes that are for the streams of one
+	// ([Change.Tuning]).
+	Tuning *Tuning
 }
 
 // Defaults of [SubscribeOptions].
@@ -92,7 +96,8 @@ type Subscriber struct {
 	*aside
 
 	// tuning has the settings of the stream. The engine sets it before it
-	// attaches and pulls; nil has the defaults.
+	// attaches and pulls, if it has not been from the beginning; nil has the
+	// defaults.
 	tuning *Tuning
 
 	// Position state, the engine's alone.
@@ -150,6 +155,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		place:       -1,
 		aside:       new(aside),
 		hub:         h,
+		tuning:      options.Tuning,
 		retry:       toMillis(jitter(options.Retry, DefaultRetry)),
 		replayLimit: replayLimit(options.ReplayLimit),
 	}
