@@ -25,12 +25,14 @@ type route struct {
 	mu      sync.Mutex // guards what follows
 	seats   map[*seat]struct{}
 	tallies tallies
-	rules   *rules // of the configuration that is in force
+	terms   succession[*terms]
+	rules   *rules // of those in force, or of the first
 	retry   time.Duration
 	gone    bool
 }
 
-// terms are what a configuration says of a route.
+// terms are what a configuration says of a route. They are not changed once it has
+// started.
 type terms struct {
 	hub    string
 	log    *slog.Logger
@@ -78,20 +80,20 @@ func newRoute(first terms) *route {
 	return r
 }
 
-// acquireRoute returns the route of that identity, and makes the rules the same
-// as those in force if they say the same. The caller owes the pool a Delete.
-func acquireRoute(key routeKey, t *terms) (*route, error) {
-	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(*t), nil })
+// acquireRoute returns the route of that identity, and the rules: those in force if
+// they say the same. The caller owes the pool a Delete.
+func acquireRoute(key routeKey, t terms) (*route, *rules, error) {
+	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(t), nil })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := value.(*route)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.rules.equal(t.rules) {
-		t.rules = r.rules
+		return r, r.rules, nil
 	}
-	return r, nil
+	return r, t.rules, nil
 }
 
 // enter takes a seat, unless there is none; then it says why, and how many are
@@ -142,10 +144,35 @@ func (r *route) leave(p *seat) {
 	r.tallies.remove(p)
 }
 
-// apply puts terms in force, also for the streams that are open.
-func (r *route) apply(t terms) {
+// apply puts the terms of a configuration that has started in force, also for the
+// streams that are open.
+func (r *route) apply(t *terms) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.terms.begin(t)
+	r.enforce(t)
+}
+
+// retire ends the use of the terms of a configuration that is no more. If they never
+// came into force, or it has failed since, streams may have been opened under its
+// rules even so: its servers may have run before.
+func (r *route) retire(t *terms) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if before, changed := r.terms.end(t); changed {
+		r.enforce(before)
+	}
+	if old := t.rules; old != r.rules && !old.retired {
+		old.retired = true
+		for p := range r.seats {
+			if p.rules == old {
+				r.judge(p)
+			}
+		}
+	}
+}
+
+func (r *route) enforce(t *terms) {
 	r.log.Store(t.log)
 	r.access.Store(t.access)
 	r.tallies.drop(t.limits)
@@ -160,26 +187,10 @@ func (r *route) apply(t terms) {
 	if r.rules == t.rules {
 		return
 	}
-	r.rules.retired, r.rules = true, t.rules
+	r.rules.retired = true
+	r.rules, t.rules.retired = t.rules, false
 	for p := range r.seats {
 		r.judge(p)
-	}
-}
-
-// retire ends the use of rules by a configuration that is no more. If they never
-// came into force, streams may have been opened under them even so, since its
-// servers may have run before it failed.
-func (r *route) retire(old *rules) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if old == r.rules || old.retired {
-		return
-	}
-	old.retired = true
-	for p := range r.seats {
-		if p.rules == old {
-			r.judge(p)
-		}
 	}
 }
 

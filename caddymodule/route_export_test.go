@@ -25,11 +25,15 @@ type Rules = rules
 type Route struct {
 	hub   *sse.Hub
 	route *route
+	terms map[*Rules]*terms
 }
 
 // NewRoute returns a route that a configuration in force allows channels on.
 func NewRoute(hub *sse.Hub, allow ...string) *Route {
-	return &Route{hub, newRoute(terms{rules: allowing(allow)})}
+	first := terms{rules: allowing(allow)}
+	r := &Route{hub, newRoute(first), make(map[*Rules]*terms)}
+	r.Start(first.rules)
+	return r
 }
 
 func allowing(names []string) *Rules {
@@ -57,10 +61,18 @@ func (r *Route) EnterUnder(under *Rules) *Request {
 func (r *Route) Provisioned(allow ...string) *Rules { return allowing(allow) }
 
 // Start puts rules in force.
-func (r *Route) Start(under *Rules) { r.route.apply(terms{rules: under, limits: new(Limits)}) }
+func (r *Route) Start(under *Rules) { r.route.apply(r.of(under)) }
 
 // CleanUp is what happens to a configuration that has failed or is over.
-func (r *Route) CleanUp(under *Rules) { r.route.retire(under) }
+func (r *Route) CleanUp(under *Rules) { r.route.retire(r.of(under)) }
+
+// of returns the terms with those rules.
+func (r *Route) of(under *Rules) *terms {
+	if r.terms[under] == nil {
+		r.terms[under] = &terms{rules: under, limits: new(Limits)}
+	}
+	return r.terms[under]
+}
 
 // Begin gives the request its stream of channels.
 func (q *Request) Begin(ctx context.Context, channels ...string) error {

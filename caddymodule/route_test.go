@@ -77,6 +77,22 @@ func TestRulesOvertake(t *testing.T) {
 			r.CleanUp(before)
 			return q
 		}, sse.CloseClient},
+		{"a stream after a configuration that failed late", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("a")
+			r.Start(fails)
+			r.CleanUp(fails)
+			q := r.Enter()
+			begin(t, q, "b")
+			return q
+		}, sse.CloseClient},
+		{"a stream of a configuration that fails late", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("a", "c")
+			r.Start(fails)
+			q := r.Enter()
+			begin(t, q, "c")
+			r.CleanUp(fails)
+			return q
+		}, sse.CloseExpired},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			hub, err := sse.NewHub(t.Context(), sse.NewMemoryBroker(), sse.Options{})

@@ -102,6 +102,7 @@ type Subscribe struct {
 	route     *route
 	routeKey  *routeKey // set once a reference is held
 	rules     *rules
+	terms     *terms   // with them; the route takes them on when the configuration has started
 	userParts []string // the placeholders in User
 	log       *slog.Logger
 	access    *zap.Logger // Caddy's logger of requests
@@ -152,28 +153,17 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 	if s.hub, err = app.hub(s.Hub); err != nil {
 		return err
 	}
-	terms := s.terms()
+	s.terms = &terms{
+		hub: s.Hub, log: s.log, access: s.access, rules: s.rules,
+		stream: s.streamOptions(), retry: time.Duration(s.Retry), limits: &s.Limits,
+	}
 	key := app.enlist(s, routeKey{hub: s.Hub, base: s.Base, place: place(ctx)})
-	if s.route, err = acquireRoute(key, &terms); err != nil {
+	if s.route, s.rules, err = acquireRoute(key, *s.terms); err != nil {
 		return err
 	}
-	s.routeKey, s.rules = &key, terms.rules
+	s.routeKey, s.terms.rules = &key, s.rules
 	rememberConns(ctx)
 	return nil
-}
-
-// terms are what the streams that are open take on when the configuration is
-// known to be good.
-func (s *Subscribe) terms() terms {
-	return terms{
-		hub:    s.Hub,
-		log:    s.log,
-		access: s.access,
-		rules:  s.rules,
-		stream: s.streamOptions(),
-		retry:  time.Duration(s.Retry),
-		limits: &s.Limits,
-	}
 }
 
 // setUp checks the settings and gives them their defaults.
@@ -237,7 +227,7 @@ func (s *Subscribe) Cleanup() error {
 		errs = append(errs, s.JWT.cleanup())
 	}
 	if s.routeKey != nil {
-		s.route.retire(s.rules)
+		s.route.retire(s.terms)
 		_, err := routes.Delete(*s.routeKey)
 		errs = append(errs, err)
 		s.routeKey = nil
