@@ -56,6 +56,9 @@ type seat struct {
 type guest struct {
 	owner
 	address string
+	// judge says that the stream is to be judged when it begins: the rules have
+	// changed since, or it was given something under others.
+	judge bool
 }
 
 func (p *seat) owner() owner {
@@ -129,8 +132,9 @@ func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 func (r *route) begin(p *seat, s *sse.Subscriber) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.stream, p.guest = s, nil // the stream has the same, and no more of the request
-	if p.rules.retired {       // while the request was on its way
+	judge := p.guest.judge || p.rules.retired // while the request was on its way
+	p.stream, p.guest = s, nil                // the stream has the same, and no more of the request
+	if judge {
 		r.judge(p)
 	}
 	return !r.gone
@@ -162,14 +166,22 @@ func (r *route) retire(t *terms) {
 	if before, changed := r.terms.end(t); changed {
 		r.enforce(before)
 	}
-	if old := t.rules; old != r.rules && !old.retired {
-		old.retired = true
-		for p := range r.seats {
-			if p.rules == old {
-				r.judge(p)
-			}
+	old := t.rules
+	if old == r.rules || old.retired {
+		return
+	}
+	old.retired = true
+	for p := range r.seats {
+		if p.rules == old {
+			r.judge(p)
 		}
 	}
+	for _, p := range old.early {
+		if _, open := r.seats[p]; open {
+			r.judge(p)
+		}
+	}
+	old.early = nil
 }
 
 func (r *route) enforce(t *terms) {
@@ -188,32 +200,39 @@ func (r *route) enforce(t *terms) {
 		return
 	}
 	r.rules.retired = true
-	r.rules, t.rules.retired = t.rules, false
-	for p := range r.seats {
+	r.rules, t.rules.retired, t.rules.early = t.rules, false, nil
+	for p := range r.seats { // also of those under these rules: they may have been changed under the last
 		r.judge(p)
 	}
 }
 
-// reconsider looks at the stream of a connection again that was given channels
-// under rules which may have been retired before it had them.
+// reconsider has the stream of a connection looked at again that was given channels
+// under rules which are not in force: now if they have been, else when that is decided.
 func (r *route) reconsider(changed owner, under *rules) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !under.retired {
+	if under == r.rules {
 		return
 	}
 	for p := range r.seats {
-		if p.stream != nil && p.owner() == changed {
-			p.decide(r.rules)
+		switch {
+		case p.owner() != changed:
+		case under.retired:
+			r.judge(p)
+		default:
+			under.early = append(under.early, p)
 		}
 	}
 }
 
-// judge has a stream live on under the rules in force, or end.
+// judge has a stream live on under the rules in force, or end; one that has yet to
+// begin, when it does.
 func (r *route) judge(p *seat) {
-	if p.stream != nil && p.rules != r.rules { // else it has yet to begin
-		p.decide(r.rules)
+	if p.stream == nil {
+		p.guest.judge = true
+		return
 	}
+	p.decide(r.rules)
 }
 
 func (p *seat) decide(next *rules) {

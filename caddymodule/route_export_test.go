@@ -52,7 +52,7 @@ func (r *Route) Enter() *Request { return r.EnterUnder(r.route.rules) }
 
 // EnterUnder lets one in under those of another configuration.
 func (r *Route) EnterUnder(under *Rules) *Request {
-	p := &seat{guest: new(guest), rules: under}
+	p := &seat{guest: &guest{owner: owner{connection: "connection"}}, rules: under}
 	r.route.enter(p, new(Limits))
 	return &Request{r, p}
 }
@@ -74,10 +74,12 @@ func (r *Route) of(under *Rules) *terms {
 	return r.terms[under]
 }
 
-// Begin gives the request its stream of channels.
-func (q *Request) Begin(ctx context.Context, channels ...string) error {
+// Begin gives the request its stream of channels, and the stream its seat. What comes
+// between is what happens meanwhile.
+func (q *Request) Begin(ctx context.Context, between func(), channels ...string) error {
 	s, err := q.route.hub.Subscribe(ctx, sse.SubscribeOptions{Connection: "connection", Channels: channels, Tuning: &q.route.route.tuning})
 	if err == nil {
+		between()
 		q.route.route.begin(q.seat, s)
 	}
 	return err

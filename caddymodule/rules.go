@@ -20,6 +20,9 @@ type rules struct {
 	// retired says that they are no longer the route's, or never will be as
 	// their configuration failed. It is guarded by route.mu.
 	retired bool
+	// early are the seats of streams that were given something under them before
+	// they were in force. It is guarded by route.mu.
+	early []*seat
 }
 
 // A nameList is the templates of an option that names channels.
