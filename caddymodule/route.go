@@ -140,10 +140,13 @@ func (r *route) begin(p *seat, s *sse.Subscriber) (ok bool) {
 	return !r.gone
 }
 
-// leave gives a seat back.
+// leave gives a seat back, if it has not been.
 func (r *route) leave(p *seat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, taken := r.seats[p]; !taken {
+		return
+	}
 	delete(r.seats, p)
 	r.tallies.remove(p)
 }

@@ -320,35 +320,23 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if full, n := s.route.enter(&o.seat, &s.Limits); full != "" {
 		return nil, s.turnAway(w, full, full.tooMany(n))
 	}
+	begun := false
+	defer func() {
+		if !begun { // but panicked, as a writer around the answer may
+			o.giveBack()
+		}
+	}()
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	if err != nil {
-		s.route.leave(&o.seat)
+		o.giveBack() // before the client is told, who may ask again
 		return nil, s.refuseStream(w, err)
 	}
 	if !s.route.begin(&o.seat, subscriber) {
-		subscriber.Leave()
-		s.route.leave(&o.seat)
+		o.giveBack()
 		return nil, s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	return o.begin(s, w, r), nil
-}
-
-// refuseStream answers a client that the hub did not let in.
-func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
-	switch {
-	case errors.Is(err, sse.ErrEnded):
-		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
-		return nil
-	case errors.Is(err, sse.ErrChannel): // nothing is left of what the connection had
-		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
-	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
-		s.hub.refused.add(refusedUnavailable)
-		_ = sse.Refuse(w) // the client may be gone already
-		return nil
-	case errors.Is(err, sse.ErrConnection):
-		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
-	}
-	return s.turnAway(w, refusedUnavailable, err)
+	stream, begun = o.begin(s, w, r), true
+	return stream, nil
 }
 
 // newConnection returns an identity that nobody can guess.

@@ -57,7 +57,15 @@ func (s *Subscriber) Open(ctx context.Context, w http.ResponseWriter, tuning *Tu
 		tuning:     tuning,
 		woken:      make(chan struct{}, 1),
 	}}
+	begun := false
+	defer func() {
+		if !begun { // but panicked, as w may: what wakes the stream must not use it any more
+			o.end.Reason = CloseClient
+			o.finish()
+		}
+	}()
 	o.begin()
+	begun = true
 	return o
 }
 
