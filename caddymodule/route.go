@@ -191,14 +191,7 @@ func (r *route) enforce(t *terms) {
 	r.log.Store(t.log)
 	r.access.Store(t.access)
 	r.tallies.drop(t.limits)
-	if r.tuning.Load() != t.stream {
-		r.tuning.Set(t.stream)
-		r.each((*sse.Subscriber).Retune)
-	}
-	if r.retry != t.retry {
-		r.retry = t.retry
-		r.each(func(s *sse.Subscriber) { s.SetRetry(t.retry) })
-	}
+	r.retune(t)
 	if r.rules == t.rules {
 		return
 	}
@@ -207,6 +200,23 @@ func (r *route) enforce(t *terms) {
 	for p := range r.seats { // also of those under these rules: they may have been changed under the last
 		r.judge(p)
 	}
+}
+
+// retune has the open streams take on their settings.
+func (r *route) retune(t *terms) {
+	otherRetry := r.retry != t.retry
+	if r.tuning.Load() == t.stream && !otherRetry {
+		return
+	}
+	r.tuning.Set(t.stream)
+	r.retry = t.retry
+	crowd := len(r.seats)
+	r.each(func(s *sse.Subscriber) {
+		if otherRetry {
+			s.SetRetry(t.retry)
+		}
+		s.Retune(crowd)
+	})
 }
 
 // reconsider has the stream of a connection looked at again that was given channels

@@ -98,13 +98,15 @@ func (s *Subscriber) tune(t *Tuning) {
 	}
 }
 
-// Retune has the subscriber's stream look at its [Tuning] now. It does not wait.
-func (s *Subscriber) Retune() {
+// Retune has the subscriber's stream look at its settings now. The crowd is how many
+// streams are told at once, so that many do not stand in the way of the events of
+// few. It does not wait.
+func (s *Subscriber) Retune(crowd int) {
 	s.mu.Lock()
 	w := s.waker
 	s.mu.Unlock()
 	if w != nil {
-		w.wake(1)
+		w.wake(crowd)
 	}
 }
 

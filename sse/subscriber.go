@@ -275,13 +275,13 @@ func (s *Subscriber) Close(reason CloseReason) {
 	}
 }
 
-// SetRetry changes the reconnection time, which is drawn as at first. The client
-// is told with the next keepalive, or with the last frame if that comes before.
+// SetRetry changes the reconnection time, which is drawn as at first. The stream takes
+// it on when it next has something to do, or by [Subscriber.Retune]; the client is told
+// with the next keepalive after that, or with the last frame if that comes before.
 func (s *Subscriber) SetRetry(retry time.Duration) {
 	s.mu.Lock()
 	s.planned().retry = jitter(retry, DefaultRetry)
 	s.mu.Unlock()
-	s.Retune()
 }
 
 // Opened returns when the stream began.
