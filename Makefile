@@ -46,7 +46,7 @@ fmt: ## format the code
 
 .PHONY: cross
 cross: ## compile for the other systems
-	@for target in darwin/arm64 windows/amd64; do \
+	@for target in linux/arm64 darwin/arm64 windows/amd64; do \
 		echo "compile for $$target"; \
 		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build -o /dev/null ./sse/... ./caddymodule ./examples/... || exit 1; \
 	done

@@ -168,13 +168,15 @@ func (c *contestant) measureMemory(ctx context.Context) error {
 	return err
 }
 
-// warmUp serves one stream and some events before it looks what the server
-// needs without any, so that what it needs once is not counted.
+// warmUp serves some streams and events before it looks what the server needs
+// without any, so that what it needs once is not counted: above all the stacks that
+// Go's runtime keeps for as many handlers as have run at a time.
 func (c *contestant) warmUp(ctx context.Context) error {
-	if err := c.subscribe(ctx, 1, func(int) string { return "first" }); err != nil {
+	streams := min(c.fanout.streams, 1000)
+	if err := c.subscribe(ctx, streams, func(int) string { return "first" }); err != nil {
 		return err
 	}
-	if _, err := c.apply(ctx, load{events: 100, receivers: 1, publishers: 1}); err != nil {
+	if _, err := c.apply(ctx, load{events: 100, receivers: streams, publishers: 1}); err != nil {
 		return err
 	}
 	if err := c.leave(); err != nil {

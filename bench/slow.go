@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -24,12 +26,9 @@ type slow struct {
 
 const (
 	// mostSlow bounds the p99 of the others in proportion to that without
-	// the slow one, and mostGrowth the bytes that it costs the server.
+	// the slow one, and mostGrowth the bytes that the server grows by with it.
 	mostSlow   = 1.2
 	mostGrowth = 2e6
-	// keptEvents is what the hub keeps of a channel by default. Both servers
-	// are to have as many before their memory is compared.
-	keptEvents = 1000
 )
 
 func (set *slow) flags(f *flag.FlagSet) {
@@ -61,13 +60,8 @@ func (set *slow) limit() time.Duration {
 	return roundLimit + 4*time.Duration(set.events())*set.every
 }
 
-// events is how many are published with the slow subscriber.
+// events is how many are published with the slow subscriber; without it, a third.
 func (set *slow) events() int { return set.megabytes * 1_000_000 / set.size }
-
-// reference is how many are published without it: fewer, but all that are kept.
-func (set *slow) reference() int {
-	return max(set.events()/3, min(set.events(), keptEvents+keptEvents/10))
-}
 
 // A slowRound has what the others got without the slow subscriber, and with it.
 type slowRound struct{ without, with result }
@@ -94,7 +88,7 @@ func (set *slow) run(ctx context.Context, k *kit) (outcome, error) {
 	for i := range set.rounds {
 		fmt.Fprintf(os.Stderr, "a subscriber who never reads: round %d of %d\n", i+1, set.rounds)
 		var r slowRound
-		if r.without, err = without.publishPaced(ctx, set, set.reference()/set.rounds); err != nil {
+		if r.without, err = without.publishPaced(ctx, set, set.events()/set.rounds/3); err != nil {
 			return outcome{}, fmt.Errorf("without a slow subscriber: %w", err)
 		}
 		if r.with, err = with.publishPaced(ctx, set, set.events()/set.rounds); err != nil {
@@ -105,7 +99,8 @@ func (set *slow) run(ctx context.Context, k *kit) (outcome, error) {
 	return set.tell(ctx, rounds, without, with)
 }
 
-// A side is a server whose memory is watched.
+// A side is a server whose memory is watched, but for what it keeps for replay:
+// that is evicted by the segment, and goes up and down by megabytes.
 type side struct {
 	*contestant
 	before int
@@ -122,7 +117,7 @@ func (set *slow) newSide(ctx context.Context, k *kit) (*side, error) {
 		_, err = c.publishPaced(ctx, set, 10)
 	}
 	if err == nil {
-		c.before, err = s.memory(ctx)
+		c.before, err = c.unkept(ctx)
 	}
 	if err != nil {
 		s.stop()
@@ -134,10 +129,29 @@ func (s *side) publishPaced(ctx context.Context, set *slow, events int) (result,
 	return s.apply(ctx, load{events: max(events, 1), receivers: set.streams, publishers: 1, every: set.every})
 }
 
-// growth returns the bytes that the server has grown by.
-func (s *side) growth(ctx context.Context) (float64, error) {
-	after, err := s.server.memory(ctx)
-	return float64(after - s.before), err
+// unkept returns the memory of the server that holds no kept events.
+func (s *side) unkept(ctx context.Context) (int, error) {
+	all, err := s.server.memory(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.publishAt+"/sse", nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	var hub struct {
+		Kept int `json:"kept_bytes"`
+	}
+	err = json.NewDecoder(answer.Body).Decode(&hub)
+	if err == nil && hub.Kept == 0 {
+		err = fmt.Errorf("the hub does not say what it keeps: %s", answer.Status)
+	}
+	return all - hub.Kept, err
 }
 
 // neverRead subscribes, and leaves everything that is sent unread.
@@ -157,30 +171,26 @@ func neverRead(s *server) (socket int, err error) {
 }
 
 func (set *slow) tell(ctx context.Context, rounds []slowRound, without, with *side) (outcome, error) {
-	kept, err := without.growth(ctx)
-	if err != nil {
-		return outcome{}, err
-	}
-	grown, err := with.growth(ctx)
+	after, err := with.unkept(ctx)
 	if err != nil {
 		return outcome{}, err
 	}
 	o := outcome{checks: []check{
 		newCheck("p99 of the others with one who never reads ÷ without", mostSlow, rounds, slowRound.ratio),
-		{"bytes of memory that one who never reads costs", mostGrowth, []float64{grown - kept}},
+		{"bytes that memory grows by beyond what is kept", mostGrowth, []float64{float64(after - with.before)}},
 	}}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## One of %d subscribers never reads\n\n", set.streams+1)
 	fmt.Fprintf(&b, "%d MB in events of %d bytes, one every %s. Medians of %d rounds.\n\n", set.megabytes, set.size, set.every, set.rounds)
-	tableHead(&b, "", "p50 ms", "p99 ms", "÷ without", "memory grown by MB")
-	row := func(name string, of func(slowRound) result, ratio string, grown float64) {
+	tableHead(&b, "", "p50 ms", "p99 ms", "÷ without", "memory grown beyond what is kept by MB")
+	row := func(name string, of func(slowRound) result, ratio, grown string) {
 		tableRow(&b, name,
 			fmt.Sprintf("%.2f", median(rounds, func(r slowRound) float64 { return milliseconds(of(r).p50) })),
 			fmt.Sprintf("%.2f", median(rounds, func(r slowRound) float64 { return milliseconds(of(r).p99) })),
-			ratio, fmt.Sprintf("%.2f", grown/1e6))
+			ratio, grown)
 	}
-	row("without it", func(r slowRound) result { return r.without }, "1.00", kept)
-	row("with it", func(r slowRound) result { return r.with }, spread(rounds, slowRound.ratio), grown)
+	row("without it", func(r slowRound) result { return r.without }, "1.00", "-")
+	row("with it", func(r slowRound) result { return r.with }, spread(rounds, slowRound.ratio), fmt.Sprintf("%.2f", float64(after-with.before)/1e6))
 	o.text = b.String()
 	return o, errors.Join(without.leave(), with.leave())
 }

@@ -65,6 +65,11 @@ func (l *later) why() CloseReason {
 	return l.closing
 }
 
+// isEmpty reports whether there is nothing of it.
+func (l *later) isEmpty() bool {
+	return len(l.queued)+l.waiting == 0 && l.ended == 0 && l.expiry == nil && l.closing == "" && l.retry == 0
+}
+
 // newestEnd returns the seq at which one of the channels ended last. It may be called
 // on nil.
 func (l *later) newestEnd() uint64 {

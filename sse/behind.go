@@ -61,7 +61,7 @@ func (s *Subscriber) pullBehind(ctx context.Context) batch {
 func (s *Subscriber) failBehind(ctx context.Context, err error) batch {
 	switch {
 	case ctx.Err() != nil:
-		return batch{closing: CloseClient}
+		return batch{closing: cmp.Or(s.main().closed(), CloseClient)}
 	case !errors.Is(err, ErrGone):
 		return batch{closing: cmp.Or(s.main().closed(), CloseBusy)}
 	}

@@ -68,7 +68,7 @@ const DefaultKeepalive = 15 * time.Second
 
 // A Tuning is the settings of streams that can be changed while they are open.
 // It may be shared by many streams, and used concurrently. The zero value has the
-// defaults.
+// defaults, and so has nil.
 type Tuning struct{ options atomic.Pointer[StreamOptions] }
 
 // NewTuning returns one with those settings.
@@ -84,6 +84,9 @@ func (t *Tuning) Set(options StreamOptions) { t.options.Store(&options) }
 
 // Load returns the settings.
 func (t *Tuning) Load() StreamOptions {
+	if t == nil {
+		return StreamOptions{}
+	}
 	if options := t.options.Load(); options != nil {
 		return *options
 	}

@@ -41,7 +41,7 @@ func (h *Hub) startDirect() (*directEngine, error) {
 	e := &directEngine{poller: poller, ender: newEnder(h)}
 	var writing sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
-		w := &writer{hub: h, poller: poller, ender: e.ender, bell: make(chan struct{}, 1), tick: mostTick}
+		w := newWriter(h, poller, e.ender)
 		e.writers = append(e.writers, w)
 		writing.Go(w.run)
 	}

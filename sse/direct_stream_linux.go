@@ -1,6 +1,10 @@
 package sse
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"os"
+)
 
 // An outcome is what became of a stream that was served.
 type outcome uint8
@@ -20,10 +24,10 @@ func (w *writer) serve(st *directStream, now int64) outcome {
 	}
 	for budget := visitBytes; budget > 0; {
 		b, result := w.next(st)
-		if result != outcomeDone || len(b.bytes) == 0 && !b.some() {
+		if result != outcomeDone || !b.some() {
 			return result
 		}
-		budget -= len(b.bytes)
+		budget -= len(b.bytes) - b.sent
 		switch result := w.write(st, &b, now); {
 		case result != outcomeDone:
 			return result
@@ -70,17 +74,18 @@ func (st *directStream) closingBatch(b batch) batch {
 // write writes a batch. It returns outcomeDone when all of it is written.
 func (w *writer) write(st *directStream, b *batch, now int64) outcome {
 	n, err := 0, error(nil)
-	if len(b.bytes) > 0 {
-		n, err = st.socket.write(b.bytes)
+	if rest := b.bytes[b.sent:]; len(rest) > 0 {
+		n, err = w.send(st, rest)
 	}
 	if n > 0 {
 		st.written = now
 		st.bytes += uint64(n)
+		b.sent += n
 	}
-	if n == len(b.bytes) {
+	if b.sent == len(b.bytes) {
 		st.events += uint64(b.events)
 		w.delivered += uint64(b.events)
-		b.finish()
+		b.release()
 		return outcomeDone
 	}
 	if err != nil && !errors.Is(err, errFull) {
@@ -88,29 +93,44 @@ func (w *writer) write(st *directStream, b *batch, now int64) outcome {
 		b.release()
 		return outcomeOver
 	}
-	rest := *b
-	rest.bytes = b.bytes[n:]
-	rest.complete = false // it is not woken while the socket is full
-	st.spare = &spare{rest: rest}
+	b.complete = false // it is not woken while the socket is full
+	st.spare = &spare{rest: *b}
 	return outcomeFull
 }
 
-// finish gives back what the batch borrowed, and keeps what it says.
-func (b *batch) finish() {
-	closing, complete := b.closing, b.complete
-	b.release()
-	b.closing, b.complete = closing, complete
+// send writes to a stream's socket. One of TLS that waits in spite of all is given up,
+// so that the others do not wait for it.
+func (w *writer) send(st *directStream, p []byte) (n int, err error) {
+	if st.socket.tls == nil {
+		return st.socket.write(p)
+	}
+	w.guard.watch(st)
+	n, err = st.socket.writeTLS(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		st.subscriber.Close(CloseSlow)
+	}
+	return n, err
 }
 
-// lend has the record read for a stream by a goroutine, which may wait for it.
+// lend has the record read for a stream by a goroutine, which may wait for it, but
+// not longer than somebody wants it.
 func (w *writer) lend(st *directStream) {
+	ctx, cancel := context.WithCancel(w.hub.closed)
+	w.mu.Lock()
+	w.lent[st] = cancel
+	if st.gone {
+		cancel()
+	}
+	w.mu.Unlock()
 	w.hub.running.Go(func() {
-		b := st.subscriber.pullBehind(w.hub.closed)
+		defer cancel()
+		b := st.subscriber.pullBehind(ctx)
 		if b.closing != "" {
 			b = st.closingBatch(b)
 		}
 		st.spare = &spare{rest: b}
 		w.mu.Lock()
+		delete(w.lent, st)
 		w.queue(st, fewStreams+1)
 		w.ring()
 	})

@@ -1,6 +1,8 @@
 package sse
 
 import (
+	"crypto/tls"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +58,26 @@ func (h *Hub) LateJoin(s *Subscriber, owner Owner) error {
 	w := &writer{hub: h, ender: newEnder(h), stopped: true}
 	w.join(&directStream{subscriber: s, writer: w, socket: socket, owner: owner})
 	return nil
+}
+
+// Join hands a stream with a file to a writer, and returns its place in the poller.
+func (h *Hub) Join(s *Subscriber, file int, owner Owner) (slot uint32, err error) {
+	w, err := h.writer()
+	if err != nil {
+		return 0, err
+	}
+	st := &directStream{subscriber: s, writer: w, socket: socket{fd: int32(file)}, owner: owner}
+	w.join(st)
+	return st.slot, nil
+}
+
+// WriteWithoutRoom has a writer write to a connection that may have no room.
+func (h *Hub) WriteWithoutRoom(s *Subscriber, conn *tls.Conn, p []byte) error {
+	w := newWriter(h, nil, nil)
+	st := &directStream{subscriber: s, writer: w, socket: socket{tls: conn, room: math.MaxInt32}}
+	defer w.guard.rest()
+	_, err := w.send(st, p)
+	return err
 }
 
 // QueueHolds reports whether a queue that was emptied still holds on to a stream.

@@ -16,16 +16,12 @@ const (
 
 // maxLag returns how many bytes the stream may lag behind, zero if any number.
 func (s *Subscriber) maxLag() int64 {
-	if s.tuning == nil {
-		return 0
-	}
 	return max(s.tuning.Load().Lag, 0)
 }
 
 // disconnects reports whether the stream is to end rather than to be reset.
 func (s *Subscriber) disconnects() bool {
-	t := s.main().tuning
-	return t != nil && t.Load().Slow == SlowDisconnect
+	return s.main().tuning.Load().Slow == SlowDisconnect
 }
 
 // tooFar reports whether the stream lags behind too far, where at least that many

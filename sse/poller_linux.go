@@ -84,34 +84,31 @@ func (p *poller) tell(e *unix.EpollEvent) {
 	slot.stream.writer.polled(slot.stream, result)
 }
 
-// add begins to watch a stream's socket.
-func (p *poller) add(st *directStream) error {
+// reserve gives a stream a slot, until remove.
+func (p *poller) reserve(st *directStream) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(p.free) == 0 {
 		p.free = append(p.free, uint32(len(p.slots)))
 		p.slots = append(p.slots, pollSlot{})
 	}
 	st.slot = p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
-	slot := &p.slots[st.slot]
-	slot.stream = st
-	event := unix.EpollEvent{Events: polled, Fd: int32(st.slot), Pad: int32(slot.generation)}
-	p.mu.Unlock()
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(st.socket.fd), &event); err != nil {
-		p.release(st)
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	return nil
+	p.slots[st.slot].stream = st
 }
 
-// remove ends that. The socket must still be open.
+// watch begins to watch the socket of a stream that has a slot.
+func (p *poller) watch(st *directStream) error {
+	p.mu.Lock()
+	event := unix.EpollEvent{Events: polled, Fd: int32(st.slot), Pad: int32(p.slots[st.slot].generation)}
+	p.mu.Unlock()
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(st.socket.fd), &event))
+}
+
+// remove ends what reserve and watch began. The socket must still be open.
 func (p *poller) remove(st *directStream) {
 	// It fails only for what is not watched.
 	_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, int(st.socket.fd), nil)
-	p.release(st)
-}
-
-func (p *poller) release(st *directStream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.slots[st.slot].stream = nil

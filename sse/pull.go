@@ -21,6 +21,7 @@ type batch struct {
 	// bytes are whole frames. They are shared with all other subscribers,
 	// or belong to scratch: in both cases to be read until release.
 	bytes  []byte
+	sent   int // of the bytes
 	events int
 	// closing is set when the stream is to end; the batch holds nothing.
 	closing CloseReason
@@ -44,7 +45,7 @@ func (b *batch) release() {
 		*b.scratch = b.bytes[:0]
 		scratches.Put(b.scratch)
 	}
-	*b = batch{}
+	b.bytes, b.scratch = nil, nil
 }
 
 var scratches = sync.Pool{New: func() any { return new(make([]byte, 0, batchBytes)) }}
@@ -65,7 +66,9 @@ func (s *Subscriber) pull() batch {
 	}
 	if !s.changeDue() {
 		if b := s.pullTo(s.bound(head)); b.some() {
-			b.complete = b.complete && !s.over && len(s.ends)+len(s.changes) == 0
+			if b.complete = b.complete && !s.over && len(s.ends)+len(s.changes) == 0; b.complete {
+				s.tidy()
+			}
 			return b
 		}
 	}
@@ -156,6 +159,9 @@ func (s *Subscriber) look() (head, end uint64, closing CloseReason) {
 		}
 		if closing == "" && !later.expires.IsZero() && !time.Now().Before(later.expires) {
 			closing = CloseExpired // the timer may come a little late
+		}
+		if later.isEmpty() {
+			s.later = nil
 		}
 	}
 	s.mu.Unlock()

@@ -37,6 +37,16 @@ type socket struct {
 	room int32
 }
 
+// What a socket under TLS must promise for a tlsPiece to fit whenever there is room.
+// The kernel tells of room when a third of the buffer is free, and takes for each
+// segment some memory besides what is in it. How large segments may be follows from
+// the largest window that the peer has ever offered.
+const (
+	leastBuffer  = 6 * tlsPiece
+	leastWindow  = 2 * tlsPiece
+	leastSegment = 500
+)
+
 var errNoSocket = errors.New("sse: the connection is not one of the kernel's with at most TLS on top")
 
 // takeSocket returns the socket of a connection that is about to be hijacked. One
@@ -46,18 +56,44 @@ var errNoSocket = errors.New("sse: the connection is not one of the kernel's wit
 // A plain socket is a file of its own, so that the connection, with all that the
 // net package keeps for it, can be closed once it is hijacked.
 func takeSocket(conn net.Conn) (s socket, err error) {
+	var failed error
 	if over, ok := conn.(*tls.Conn); ok {
 		s.tls = over
-		err = control(over.NetConn(), func(fd int) { s.fd = int32(fd) })
-		return s, err
+		err = control(over.NetConn(), func(fd int) {
+			s.fd = int32(fd)
+			failed = fitsPieces(fd)
+		})
+		return s, errors.Join(err, failed)
 	}
-	var failed error
 	err = control(conn, func(fd int) {
 		var own int
 		own, failed = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		s.fd = int32(own)
 	})
 	return s, errors.Join(err, failed)
+}
+
+// errTight is returned for a socket under TLS whose client could have a writer wait.
+var errTight = errors.New("sse: the client's window, its segments or the socket's buffer are too small")
+
+// fitsPieces returns an error if a tlsPiece might not fit into a TCP socket that has
+// room.
+func fitsPieces(fd int) error {
+	buffer, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP): // a Unix socket has no segments
+		info = &unix.TCPInfo{Snd_mss: leastSegment, Snd_wnd: leastWindow}
+	case err != nil:
+		return os.NewSyscallError("getsockopt", err)
+	}
+	if buffer < leastBuffer || info.Snd_mss < leastSegment || info.Snd_wnd < leastWindow {
+		return errTight
+	}
+	return nil
 }
 
 // control calls do with the file of a connection.
@@ -95,11 +131,8 @@ func (s *socket) tune() {
 // errFull is returned for a socket that takes nothing now.
 var errFull = errors.New("sse: the socket is full")
 
-// write writes what the socket takes, which may be a part, and never waits.
+// write writes what a plain socket takes, which may be a part, and never waits.
 func (s *socket) write(p []byte) (n int, err error) {
-	if s.tls != nil {
-		return s.writeTLS(p)
-	}
 	// What the runtime does around a system call that may block costs a tenth
 	// of this one, which never does.
 	written, _, errno := unix.RawSyscall6(
@@ -114,8 +147,8 @@ func (s *socket) write(p []byte) (n int, err error) {
 	return 0, os.NewSyscallError("send", errno)
 }
 
-// writeTLS writes as long as there is room, since a connection under TLS cannot go
-// on after a part of a record.
+// writeTLS writes as long as a socket under TLS has room, since it cannot go on after
+// a part of a record.
 func (s *socket) writeTLS(p []byte) (n int, err error) {
 	for n < len(p) {
 		if s.room <= 0 {
@@ -147,7 +180,8 @@ func (s *socket) hasRoom() bool {
 
 // close ends the connection. What the peer has sent and nobody has read would make
 // the kernel reset it, upon which the peer may lose the last bytes that it was
-// sent: so it is read now.
+// sent: so it is read now if it is plain, where a request may have been sent behind
+// that of the stream.
 func (s *socket) close() error {
 	if s.tls != nil {
 		if !s.hasRoom() {

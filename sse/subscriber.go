@@ -264,9 +264,12 @@ func (s *Subscriber) Resume() Resume { return s.opening.resume }
 // unless it is [CloseClient]. It does not wait. Only the first reason counts.
 func (s *Subscriber) Close(reason CloseReason) {
 	s.mu.Lock()
-	if later := s.planned(); later.closing == "" {
-		later.closing = reason
+	later := s.planned()
+	if later.closing != "" {
+		s.mu.Unlock()
+		return
 	}
+	later.closing = reason
 	w := s.waker
 	s.mu.Unlock()
 	if w != nil {

@@ -1,6 +1,9 @@
 package sse
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // The writers look at all of their streams from time to time, since idle ones have
 // no timers of their own.
@@ -8,6 +11,9 @@ import "time"
 const (
 	leastTick = 5 * time.Millisecond
 	mostTick  = time.Second
+	// lookAtOnce is how many streams are looked at while others, who may hold
+	// the hub's lock, wait to tell the writer of news.
+	lookAtOnce = 1024
 )
 
 // tickFor returns how often to look at a stream for its keepalives to be about in
@@ -46,12 +52,18 @@ func (w *writer) sweep(now int64) {
 // look queues the streams that something is to be written to, and returns those that
 // are too old, and those whose sockets are full.
 func (w *writer) look(now int64) (old, full []*directStream) {
-	tick := mostTick
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, st := range w.streams {
+	w.tick = mostTick
+	for i := 0; i < len(w.streams); i++ { // only the writer takes one out
+		if i%lookAtOnce == lookAtOnce-1 {
+			w.mu.Unlock()
+			runtime.Gosched()
+			w.mu.Lock()
+		}
+		st := w.streams[i]
 		options := st.subscriber.tuning.Load()
-		tick = min(tick, tickFor(options.Keepalive))
+		w.tick = min(w.tick, tickFor(options.Keepalive))
 		switch {
 		case st.tooOld(options.MaxAge, now):
 			old = append(old, st)
@@ -63,7 +75,6 @@ func (w *writer) look(now int64) (old, full []*directStream) {
 			w.queue(st, fewStreams+1)
 		}
 	}
-	w.tick = tick
 	return old, full
 }
 
@@ -88,7 +99,7 @@ func (st *directStream) isSilent(keepalive time.Duration, now int64) bool {
 
 // tooOld reports whether a stream is to end for its age, of which up to a tenth is
 // taken off. Those that were older already when the greatest age was lowered end
-// within a tenth of it, and not all at once.
+// within about a tenth of it, and not all at once.
 func (st *directStream) tooOld(greatest time.Duration, now int64) bool {
 	age := int64(greatest)
 	if age <= 0 || now-st.began < st.spread(age, 10) {

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"time"
@@ -20,13 +21,24 @@ type writer struct {
 	// the crowd of a large channel, nor this for them: they take turns.
 	few, crowd streamQueue
 	streams    []*directStream
-	tick       time.Duration // between two sweeps
+	lent       map[*directStream]context.CancelFunc // that the record is read for
+	tick       time.Duration                        // between two sweeps
 	asleep     bool
 	stopping   bool
 	stopped    bool
 
+	guard     guard
 	delivered uint64 // not counted yet; the writer's own
 	swept     int64  // when it was swept last, on the writers' clock; the writer's own
+}
+
+func newWriter(h *Hub, p *poller, e *ender) *writer {
+	w := &writer{
+		hub: h, poller: p, ender: e,
+		bell: make(chan struct{}, 1), lent: make(map[*directStream]context.CancelFunc), tick: mostTick,
+	}
+	w.guard.setUp()
+	return w
 }
 
 const (
@@ -73,6 +85,9 @@ func (w *writer) polled(st *directStream, result pollResult) {
 		w.queue(st, 1)
 	case st.state == directTaken:
 		st.again = true
+		if cancel := w.lent[st]; cancel != nil && st.gone {
+			cancel()
+		}
 	}
 	w.ring()
 }
@@ -108,18 +123,22 @@ func (w *writer) join(st *directStream) {
 		w.ender.see(st)
 		return
 	}
+	w.poller.reserve(st)
+	st.state = directTaken // by nobody, until all about it is known
 	st.place = int32(len(w.streams))
 	w.streams = append(w.streams, st)
 	w.tick = min(w.tick, tickFor(st.subscriber.tuning.Load().Keepalive))
 	w.mu.Unlock()
-	err := w.poller.add(st)
-	st.subscriber.attach(st)
-	if err != nil {
+	if err := w.poller.watch(st); err != nil {
 		st.spare = &spare{err: err}
-		w.polled(st, hangUp)
-		return
+		w.mu.Lock()
+		st.gone = true
+	} else {
+		st.subscriber.attach(st)
+		w.mu.Lock()
 	}
-	st.wake(1)
+	w.queue(st, 1)
+	w.ring()
 }
 
 // run serves streams until the writer is to stop and has none left.
@@ -141,6 +160,7 @@ func (w *writer) run() {
 		for i, st := range taken[:n] {
 			results[i] = w.serve(st, now)
 		}
+		w.guard.rest()
 		w.giveBack(taken[:n], results[:n])
 		clear(taken[:n])
 		w.hub.stats.delivered.Add(w.delivered)

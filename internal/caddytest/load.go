@@ -3,7 +3,6 @@ package caddytest
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -14,27 +13,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
-
-// FreePort returns a TCP port of the loopback interface that nobody listens
-// on, for UDP (HTTP/3) as well.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := tcp.Addr().(*net.TCPAddr).Port
-		udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		tcp.Close()
-		if err == nil {
-			udp.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for both TCP and UDP")
-	return 0
-}
 
 // Adapt turns a Caddyfile into Caddy's JSON. Warnings, other than that of the
 // formatting, are errors.

@@ -130,6 +130,16 @@ func (p *Process) Wait(within time.Duration) error {
 	}
 }
 
+// Running reports whether the process has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
 // WaitServing returns when a GET of the address is answered, whatever the
 // status, and fails the test when the process ends or half a minute passes
 // before that.

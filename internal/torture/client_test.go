@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -52,6 +54,7 @@ type frame struct {
 	message sse.Message // whose id is the last one there was
 	hasData bool
 	hasID   bool
+	retry   time.Duration // zero if it does not say
 }
 
 // A frameReader reads a stream in the simplest way that will do for what the
@@ -85,6 +88,12 @@ func (r *frameReader) next() (frame, error) {
 			return f, nil
 		case field == "id":
 			r.lastID, f.hasID = value, true
+		case field == "retry":
+			ms, err := strconv.Atoi(value)
+			if err != nil {
+				return frame{}, err
+			}
+			f.retry = time.Duration(ms) * time.Millisecond
 		case field == "event":
 			f.message.Event = value
 		case field == "data":
