@@ -105,7 +105,7 @@ func acquireRoute(key routeKey, t terms) (*route, *rules, error) {
 func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tallies.keep(limits, r.seats)
+	r.tallies.track(limits, r.seats)
 	owned, atHome := min(r.tallies.owners.count(p), 1), min(r.tallies.homes.count(p), 1)
 	for _, limit := range []struct {
 		why                   refusal
@@ -250,7 +250,7 @@ func (r *route) judge(p *seat) {
 
 func (p *seat) decide(next *rules) {
 	own, goesOn := p.rules.succeed(next, p.own, p.stream)
-	if p.rules, p.own = next, own.something(); !goesOn {
+	if p.rules, p.own = next, own.orNil(); !goesOn {
 		p.stream.Close(sse.CloseExpired)
 	}
 }

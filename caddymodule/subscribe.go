@@ -316,7 +316,7 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if err := s.hub.await(r.Context()); err != nil {
 		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
-	o := &openStream{route: s.route, seat: seat{guest: &guest{owner: owner{want.Connection, c.user}, address: c.address}, rules: s.rules, own: c.own.keep()}}
+	o := &openStream{route: s.route, seat: seat{guest: &guest{owner: owner{want.Connection, c.user}, address: c.address}, rules: s.rules, own: c.own.clone()}}
 	if full, n := s.route.enter(&o.seat, &s.Limits); full != "" {
 		return nil, s.turnAway(w, full, full.tooMany(n))
 	}
