@@ -219,18 +219,17 @@ func (h handler) Handle(ctx context.Context, _ caddy.Event) error {
 }
 
 // started gives the live hubs and routes the settings of this configuration. Only now is
-// it known that the configuration is good: one that fails, be it because
-// another app cannot start, must change nothing.
+// it known that the configuration is good: one that fails, be it because another app
+// cannot start, must change nothing. Little can make it fail later; what it has changed
+// is then changed back when it is cleaned up.
 func (a *App) started(context.Context) {
 	for _, live := range a.live() {
-		config := a.config(live.name)
-		config.broker.Apply(live.broker, a.log)
-		live.SetOptions(config.options(a.log))
+		live.apply(a)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range a.subscribing {
-		s.route.apply(s.terms())
+		s.route.apply(s.terms)
 	}
 }
 
@@ -312,6 +311,7 @@ func (a *App) Cleanup() error {
 	defer a.mu.Unlock()
 	var errs []error
 	for _, live := range a.held {
+		live.retire(a)
 		_, err := hubs.Delete(live.key)
 		errs = append(errs, err)
 	}

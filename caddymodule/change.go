@@ -45,7 +45,8 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	if err != nil {
 		return err
 	}
-	ask.Session, ask.Asked = session, asked(r)
+	// A stream of another route would go on with it when this one's rules change.
+	ask.Session, ask.Asked, ask.Tuning = session, asked(r), &s.route.tuning
 	if err := s.check(c, ask.Subscribe); err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (s *Subscribe) ownConnection(query url.Values, c *client) (id string, sessi
 }
 
 func errNoConnection() *problem {
-	return problemf(http.StatusNotFound, "there is no such connection: it was never opened, or by somebody else, or has been closed for longer than it is remembered").in("connection")
+	return problemf(http.StatusNotFound, "there is no such connection: it was never opened, or by somebody else or by another route, or has been closed for longer than it is remembered").in("connection")
 }
 
 // readChange reads the request by its path.

@@ -102,3 +102,22 @@ func TestBrowserOfAnotherSite(t *testing.T) {
 	l.publish("b", "for a named origin")
 	page.await(`log.at(-1) === "for a named origin"`)
 }
+
+// TestBrowserReloadStricter holds what TestReloadReconnect does with a real
+// EventSource: after a reload that allows less it comes back by itself, and gets
+// what it may still have.
+func TestBrowserReloadStricter(t *testing.T) {
+	l := newLab(t)
+	load := func(allow string) {
+		l.load("", fmt.Sprintf("sse /events* {\n\t\tallow %s\n\t\tretry 100ms\n\t}\n\theader / Content-Type text/html\n\trespond / <<HTML\n%s\nHTML\n", allow, streamPage))
+	}
+	load("news other")
+	page := openBrowser(t)
+	page.open(l.site + "/")
+	evaluate[bool](page, `listen("/events?channel=news&channel=other"), true`)
+	page.await(`log.length === 1`)
+	load("news")
+	page.await(`log.length === 3 && log[1].startsWith("hub:close") && log[2].includes('"channels":["news"],"resume":"complete"')`)
+	l.publish("news", "after")
+	page.await(`log.at(-1) === "after"`)
+}

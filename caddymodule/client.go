@@ -103,13 +103,17 @@ func (s *Subscribe) check(c *client, asked []string) error {
 // notAllowed says what would be needed, as RFC 6750 has it, section 3.
 func (s *Subscribe) notAllowed(c *client, name string) error {
 	switch {
+	case s.lacksToken(c):
+		return unauthorized("channel %q is not among those that this route allows to everybody: a token is needed that names it", name).in("channel")
 	case s.JWT == nil:
 		return problemf(http.StatusForbidden, "channel %q is not among those that this route allows", name).in("channel")
-	case c.own.token:
-		return insufficientScope(name, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does")
 	}
-	return unauthorized("channel %q is not among those that this route allows to everybody: a token is needed that names it", name).in("channel")
+	return insufficientScope(name, "channel %q is neither among those that this route allows, nor among those that the token names: a token is needed that does")
 }
+
+// lacksToken reports whether the client might have more with a token. Its page has
+// to be told that by a 401.
+func (s *Subscribe) lacksToken(c *client) bool { return s.JWT != nil && !c.own.token }
 
 // unauthorized is the problem of a request without a token (RFC 6750, section 3.1:
 // without an error code).

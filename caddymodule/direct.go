@@ -32,7 +32,7 @@ func rememberConns(ctx caddy.Context) {
 // and Caddy's own writers stand between. These leave a body alone that is not to be
 // transformed; of others that is not known.
 func directConn(w http.ResponseWriter, r *http.Request) (conn net.Conn, ok bool) {
-	if r.ProtoMajor != 1 {
+	if r.ProtoMajor != 1 || boundsAnswers(r) {
 		return nil, false
 	}
 	conn, ok = r.Context().Value(connKey{}).(net.Conn)
@@ -44,4 +44,11 @@ func directConn(w http.ResponseWriter, r *http.Request) (conn net.Conn, ok bool)
 		ok, w = isCaddys(w), wrapper.Unwrap()
 	}
 	return nil, false
+}
+
+// boundsAnswers reports whether the request's server ends every answer when its time is
+// over, by deadlines that would be lost together with what is around the handler.
+func boundsAnswers(r *http.Request) bool {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && server.WriteTimeout > 0
 }

@@ -117,3 +117,10 @@ func IsLean(w http.ResponseWriter) (bool, error) {
 }
 
 var Apart = apart
+
+// LeanWriters returns how many writers are looked at for who does not read.
+func LeanWriters() int {
+	leanWriters.mu.Lock()
+	defer leanWriters.mu.Unlock()
+	return len(leanWriters.writers)
+}

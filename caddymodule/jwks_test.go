@@ -220,6 +220,22 @@ func TestJWKSReload(t *testing.T) {
 	}
 }
 
+// It holds a bug: Caddy cleans a configuration up without waiting for its requests,
+// and one that was about to check its token then panicked, as the keys were gone.
+func TestJWKSCleanedUpEarly(t *testing.T) {
+	k := testKeys()
+	j := provisioned(t, &caddymodule.JWT{JWKS: newIssuer(t, publicJWK("id", k.rsa)).URL})
+	token := mint(t, "RS256", k.rsa, goodClaims, header{"kid": "id"})
+	expectUser(t, j, token)
+	var reading sync.WaitGroup
+	reading.Go(func() { expectUser(t, j, token) })
+	if err := j.Cleanup(); err != nil {
+		t.Error(err)
+	}
+	reading.Wait()
+	expectUser(t, j, token)
+}
+
 // What is no set of keys is not taken for one, and does not stop the server.
 func TestJWKSWrongAnswers(t *testing.T) {
 	k := testKeys()

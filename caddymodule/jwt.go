@@ -77,7 +77,8 @@ type JWT struct {
 	algorithms []jose.SignatureAlgorithm // that tokens may name
 	key        *verifyKey                // of key or key_file
 	digest     []byte                    // of that key
-	set        *keySet                   // of jwks, once a reference is held
+	set        *keySet                   // of jwks
+	held       bool                      // a reference to it
 	log        *slog.Logger
 	access     *zap.Logger // Caddy's logger of requests
 }
@@ -227,6 +228,7 @@ func (j *JWT) provision(ctx caddy.Context) error {
 			j.algorithms = asymmetric
 		}
 		j.set, err = acquireKeySet(j.JWKS)
+		j.held = err == nil
 		return err
 	}
 	text, err := j.keyText()
@@ -276,12 +278,12 @@ func (j *JWT) keyText() (string, error) {
 }
 
 // cleanup lets go of the set of keys. It may be called after a provision that
-// failed, and more than once.
+// failed, and more than once. Requests may still be under way, and look into the set.
 func (j *JWT) cleanup() error {
-	if j.set == nil {
+	if !j.held {
 		return nil
 	}
-	j.set = nil
+	j.held = false
 	_, err := keySets.Delete(j.JWKS)
 	return err
 }

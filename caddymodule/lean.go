@@ -45,7 +45,7 @@ const wasCut = -1
 // gains nothing or may not be passed by, and what must be called before the handler
 // returns.
 func lean(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, func()) {
-	if r.ProtoMajor < 2 {
+	if r.ProtoMajor < 2 || boundsAnswers(r) {
 		return w, func() {}
 	}
 	l := newLeanWriter(w)

@@ -40,6 +40,9 @@ type liveHub struct {
 	opened   chan struct{} // closed when the hub can be used
 	gone     chan struct{} // closed when no configuration has it any more
 
+	mu   sync.Mutex // guards apps, and is held while one is applied
+	apps succession[*App]
+
 	lineStreams atomic.Int64 // requests that are open and publish lines
 	refused     refusalCounter
 }
@@ -97,6 +100,29 @@ func (l *liveHub) await(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// apply gives the hub the settings of a configuration that has started.
+func (l *liveHub) apply(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apps.begin(a)
+	l.enforce(a)
+}
+
+// retire ends the use of the settings of a configuration that is no more.
+func (l *liveHub) retire(a *App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before, changed := l.apps.end(a); changed {
+		l.enforce(before)
+	}
+}
+
+func (l *liveHub) enforce(a *App) {
+	config := a.config(l.name)
+	config.broker.Apply(l.broker, a.log)
+	l.SetOptions(config.options(a.log))
 }
 
 // Destruct implements caddy.Destructor: no configuration uses the hub any more.

@@ -330,12 +330,12 @@ func TestReloadFails(t *testing.T) {
 // TestReloadSameRules promises that a reload which changes no rule of a route ends
 // none of its streams, whatever else let them have their channels.
 func TestReloadSameRules(t *testing.T) {
-	const other = "\n\tsse /other* {\n\t\tallow extra\n\t}"
-	l := loadLab(t, "", endpoint("allow news")+other)
+	l := loadLab(t, "", endpoint("allow news", jwtOption()))
 	s, _ := l.open("?channel=news&connection=" + aliceID)
-	l.change("/other?connection="+aliceID, `{"subscribe":["extra"]}`, []string{"news", "extra"})
+	token := bearing(hs256(t, fmt.Sprintf(`{"channels":["extra"],"exp":%d}`, in(time.Hour))))
+	l.change("/events?connection="+aliceID, `{"subscribe":["extra"]}`, []string{"news", "extra"}, token)
 	expectChannels(t, s, `["news","extra"]`)
-	l.load("", endpoint("allow news", "keepalive 20s")+other)
+	l.load("", endpoint("allow news", jwtOption(), "keepalive 20s"))
 	l.publish("extra", "after")
 	expectData(t, s, "after")
 }

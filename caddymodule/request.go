@@ -33,6 +33,7 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 	want := sse.SubscribeOptions{
 		User: c.user, Address: c.address, Fixed: c.fixed, May: c.may, Expires: c.expires, Asked: asked(r),
 		Session: max(time.Duration(s.Session), 0), ReplayLimit: s.Limits.Replay, Retry: time.Duration(s.Retry),
+		Tuning: &s.route.tuning,
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -41,7 +42,7 @@ func (s *Subscribe) read(r *http.Request, c *client) (sse.SubscribeOptions, erro
 	if want.Connection, err = readConnection(query); err != nil {
 		return want, err
 	}
-	if want.Channels, err = s.readChannels(c, query["channel"], want.Connection); err != nil {
+	if want.Channels, err = s.readChannels(r, c, query["channel"], want.Connection); err != nil {
 		return want, err
 	}
 	if want.Start, err = readStart(r.Header.Values("Last-Event-ID"), query); err != nil {
@@ -66,30 +67,53 @@ func errQuery() *problem {
 	return problemf(http.StatusBadRequest, "the query cannot be read: a %% in it must be followed by two hexadecimal digits, and a ; must be written %%3B")
 }
 
-// readChannels returns the channels that the client asked for. A browser that
-// reconnects asks for what it did at first: what was taken away from the connection
-// since, and is not allowed any more, is left out, as an EventSource would give up
-// for good on a 403.
-func (s *Subscribe) readChannels(c *client, asked []string, connection string) ([]string, error) {
+// readChannels returns the channels that the client asked for. One that comes back
+// gets what is left of them: a browser asks for what it did at first, and would give
+// up for good on a 403, also on what it may still have.
+func (s *Subscribe) readChannels(r *http.Request, c *client, asked []string, connection string) ([]string, error) {
 	if n := len(asked); n > s.Limits.Channels {
 		return nil, s.tooMany(n)
 	}
-	withdrawn := false
-	asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool {
-		gone := connection != "" && !c.may(name) && s.hub.isOpen() && s.hub.Withdrawn(connection, c.user, name)
-		withdrawn = withdrawn || gone
-		return gone
-	})
+	asked, lost := s.leaveOut(r, c, asked, connection)
 	if err := s.check(c, asked); err != nil {
 		return nil, err
 	}
-	switch n := countDistinct(c.fixed, asked); {
+	n := countDistinct(c.fixed, asked)
+	switch {
 	case n > s.Limits.Channels:
 		return nil, s.tooMany(n)
-	case n == 0 && !withdrawn:
+	case n > 0:
+		return asked, nil
+	case len(lost) == 0:
 		return nil, problemf(http.StatusBadRequest, "no channel was asked for: name at least one, as in ?channel=news").in("channel")
+	case s.knows(c, connection) != 0: // and what that was changed to
+		return asked, nil
 	}
-	return asked, nil
+	return nil, s.notAllowed(c, lost[0])
+}
+
+// leaveOut returns the channels without those that the client had, as far as can be
+// told, and may not have any more.
+func (s *Subscribe) leaveOut(r *http.Request, c *client, asked []string, connection string) (left, lost []string) {
+	comesBack := r.Header.Get("Last-Event-ID") != "" && !s.lacksToken(c)
+	for _, name := range asked {
+		gone := sse.ValidatePattern(name) == nil && !c.may(name) &&
+			(comesBack || (s.knows(c, connection) != 0 && s.hub.Withdrawn(connection, c.user, name)))
+		if gone {
+			lost = append(lost, name)
+		} else {
+			left = append(left, name)
+		}
+	}
+	return left, lost
+}
+
+// knows returns what the hub knows the client's connection by, zero if it does not.
+func (s *Subscribe) knows(c *client, connection string) (session uint64) {
+	if !isConnection(connection) || !s.hub.isOpen() {
+		return 0
+	}
+	return s.hub.Knows(connection, c.user)
 }
 
 func countDistinct(lists ...[]string) int {

@@ -25,12 +25,14 @@ type route struct {
 	mu      sync.Mutex // guards what follows
 	seats   map[*seat]struct{}
 	tallies tallies
-	rules   *rules // of the configuration that is in force
+	terms   succession[*terms]
+	rules   *rules // of those in force, or of the first
 	retry   time.Duration
 	gone    bool
 }
 
-// terms are what a configuration says of a route.
+// terms are what a configuration says of a route. They are not changed once it has
+// started.
 type terms struct {
 	hub    string
 	log    *slog.Logger
@@ -54,6 +56,9 @@ type seat struct {
 type guest struct {
 	owner
 	address string
+	// judge says that the stream is to be judged when it begins: the rules have
+	// changed since, or it was given something under others.
+	judge bool
 }
 
 func (p *seat) owner() owner {
@@ -78,20 +83,20 @@ func newRoute(first terms) *route {
 	return r
 }
 
-// acquireRoute returns the route of that identity, and makes the rules the same
-// as those in force if they say the same. The caller owes the pool a Delete.
-func acquireRoute(key routeKey, t *terms) (*route, error) {
-	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(*t), nil })
+// acquireRoute returns the route of that identity, and the rules: those in force if
+// they say the same. The caller owes the pool a Delete.
+func acquireRoute(key routeKey, t terms) (*route, *rules, error) {
+	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(t), nil })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := value.(*route)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.rules.equal(t.rules) {
-		t.rules = r.rules
+		return r, r.rules, nil
 	}
-	return r, nil
+	return r, t.rules, nil
 }
 
 // enter takes a seat, unless there is none; then it says why, and how many are
@@ -100,7 +105,7 @@ func acquireRoute(key routeKey, t *terms) (*route, error) {
 func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tallies.keep(limits, r.seats)
+	r.tallies.track(limits, r.seats)
 	owned, atHome := min(r.tallies.owners.count(p), 1), min(r.tallies.homes.count(p), 1)
 	for _, limit := range []struct {
 		why                   refusal
@@ -127,51 +132,44 @@ func (r *route) enter(p *seat, limits *Limits) (full refusal, taken int) {
 func (r *route) begin(p *seat, s *sse.Subscriber) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.stream, p.guest = s, nil // the stream has the same, and no more of the request
-	if p.rules.retired {       // while the request was on its way
+	judge := p.guest.judge || p.rules.retired // while the request was on its way
+	p.stream, p.guest = s, nil                // the stream has the same, and no more of the request
+	if judge {
 		r.judge(p)
 	}
 	return !r.gone
 }
 
-// leave gives a seat back.
+// leave gives a seat back, if it has not been.
 func (r *route) leave(p *seat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, taken := r.seats[p]; !taken {
+		return
+	}
 	delete(r.seats, p)
 	r.tallies.remove(p)
 }
 
-// apply puts terms in force, also for the streams that are open.
-func (r *route) apply(t terms) {
+// apply puts the terms of a configuration that has started in force, also for the
+// streams that are open.
+func (r *route) apply(t *terms) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.log.Store(t.log)
-	r.access.Store(t.access)
-	r.tallies.drop(t.limits)
-	if r.tuning.Load() != t.stream {
-		r.tuning.Set(t.stream)
-		r.each((*sse.Subscriber).Retune)
-	}
-	if r.retry != t.retry {
-		r.retry = t.retry
-		r.each(func(s *sse.Subscriber) { s.SetRetry(t.retry) })
-	}
-	if r.rules == t.rules {
-		return
-	}
-	r.rules.retired, r.rules = true, t.rules
-	for p := range r.seats {
-		r.judge(p)
-	}
+	r.terms.begin(t)
+	r.enforce(t)
 }
 
-// retire ends the use of rules by a configuration that is no more. If they never
-// came into force, streams may have been opened under them even so, since its
-// servers may have run before it failed.
-func (r *route) retire(old *rules) {
+// retire ends the use of the terms of a configuration that is no more. If they never
+// came into force, or it has failed since, streams may have been opened under its
+// rules even so: its servers may have run before.
+func (r *route) retire(t *terms) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if before, changed := r.terms.end(t); changed {
+		r.enforce(before)
+	}
+	old := t.rules
 	if old == r.rules || old.retired {
 		return
 	}
@@ -181,33 +179,78 @@ func (r *route) retire(old *rules) {
 			r.judge(p)
 		}
 	}
+	for _, p := range old.early {
+		if _, open := r.seats[p]; open {
+			r.judge(p)
+		}
+	}
+	old.early = nil
 }
 
-// reconsider looks at the stream of a connection again that was given channels
-// under rules which may have been retired before it had them.
+func (r *route) enforce(t *terms) {
+	r.log.Store(t.log)
+	r.access.Store(t.access)
+	r.tallies.drop(t.limits)
+	r.retune(t)
+	if r.rules == t.rules {
+		return
+	}
+	r.rules.retired = true
+	r.rules, t.rules.retired, t.rules.early = t.rules, false, nil
+	for p := range r.seats { // also of those under these rules: they may have been changed under the last
+		r.judge(p)
+	}
+}
+
+// retune has the open streams take on their settings.
+func (r *route) retune(t *terms) {
+	otherRetry := r.retry != t.retry
+	if r.tuning.Load() == t.stream && !otherRetry {
+		return
+	}
+	r.tuning.Set(t.stream)
+	r.retry = t.retry
+	crowd := len(r.seats)
+	r.each(func(s *sse.Subscriber) {
+		if otherRetry {
+			s.SetRetry(t.retry)
+		}
+		s.Retune(crowd)
+	})
+}
+
+// reconsider has the stream of a connection looked at again that was given channels
+// under rules which are not in force: now if they have been, else when that is decided.
 func (r *route) reconsider(changed owner, under *rules) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !under.retired {
+	if under == r.rules {
 		return
 	}
 	for p := range r.seats {
-		if p.stream != nil && p.owner() == changed {
-			p.decide(r.rules)
+		switch {
+		case p.owner() != changed:
+		case under.retired:
+			r.judge(p)
+		default:
+			under.early = append(under.early, p)
 		}
 	}
 }
 
-// judge has a stream live on under the rules in force, or end.
+// judge has a stream live on under the rules in force, or end; one that has yet to
+// begin, when it does.
 func (r *route) judge(p *seat) {
-	if p.stream != nil && p.rules != r.rules { // else it has yet to begin
-		p.decide(r.rules)
+	if p.stream == nil {
+		p.guest.judge = true
+		return
 	}
+	p.decide(r.rules)
 }
 
 func (p *seat) decide(next *rules) {
 	own, goesOn := p.rules.succeed(next, p.own, p.stream)
-	if p.rules, p.own = next, own.something(); !goesOn {
+	if p.rules, p.own = next, own.orNil(); !goesOn {
 		p.stream.Close(sse.CloseExpired)
 	}
 }

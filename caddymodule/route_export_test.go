@@ -25,11 +25,15 @@ type Rules = rules
 type Route struct {
 	hub   *sse.Hub
 	route *route
+	terms map[*Rules]*terms
 }
 
 // NewRoute returns a route that a configuration in force allows channels on.
 func NewRoute(hub *sse.Hub, allow ...string) *Route {
-	return &Route{hub, newRoute(terms{rules: allowing(allow)})}
+	first := terms{rules: allowing(allow)}
+	r := &Route{hub, newRoute(first), make(map[*Rules]*terms)}
+	r.Start(first.rules)
+	return r
 }
 
 func allowing(names []string) *Rules {
@@ -48,7 +52,7 @@ func (r *Route) Enter() *Request { return r.EnterUnder(r.route.rules) }
 
 // EnterUnder lets one in under those of another configuration.
 func (r *Route) EnterUnder(under *Rules) *Request {
-	p := &seat{guest: new(guest), rules: under}
+	p := &seat{guest: &guest{owner: owner{connection: "connection"}}, rules: under}
 	r.route.enter(p, new(Limits))
 	return &Request{r, p}
 }
@@ -57,15 +61,25 @@ func (r *Route) EnterUnder(under *Rules) *Request {
 func (r *Route) Provisioned(allow ...string) *Rules { return allowing(allow) }
 
 // Start puts rules in force.
-func (r *Route) Start(under *Rules) { r.route.apply(terms{rules: under, limits: new(Limits)}) }
+func (r *Route) Start(under *Rules) { r.route.apply(r.of(under)) }
 
 // CleanUp is what happens to a configuration that has failed or is over.
-func (r *Route) CleanUp(under *Rules) { r.route.retire(under) }
+func (r *Route) CleanUp(under *Rules) { r.route.retire(r.of(under)) }
 
-// Begin gives the request its stream of channels.
-func (q *Request) Begin(ctx context.Context, channels ...string) error {
-	s, err := q.route.hub.Subscribe(ctx, sse.SubscribeOptions{Connection: "connection", Channels: channels})
+// of returns the terms with those rules.
+func (r *Route) of(under *Rules) *terms {
+	if r.terms[under] == nil {
+		r.terms[under] = &terms{rules: under, limits: new(Limits)}
+	}
+	return r.terms[under]
+}
+
+// Begin gives the request its stream of channels, and the stream its seat. What comes
+// between is what happens meanwhile.
+func (q *Request) Begin(ctx context.Context, between func(), channels ...string) error {
+	s, err := q.route.hub.Subscribe(ctx, sse.SubscribeOptions{Connection: "connection", Channels: channels, Tuning: &q.route.route.tuning})
 	if err == nil {
+		between()
 		q.route.route.begin(q.seat, s)
 	}
 	return err
@@ -74,7 +88,7 @@ func (q *Request) Begin(ctx context.Context, channels ...string) error {
 // Change adds channels to the stream, as a request does that was let in under
 // rules.
 func (q *Request) Change(ctx context.Context, under *Rules, channels ...string) error {
-	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels})
+	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels, Tuning: &q.route.route.tuning})
 	q.route.route.reconsider(owner{connection: "connection"}, under)
 	return err
 }

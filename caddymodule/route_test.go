@@ -77,23 +77,100 @@ func TestRulesOvertake(t *testing.T) {
 			r.CleanUp(before)
 			return q
 		}, sse.CloseClient},
+		{"a stream after a configuration that failed late", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("a")
+			r.Start(fails)
+			r.CleanUp(fails)
+			q := r.Enter()
+			begin(t, q, "b")
+			return q
+		}, sse.CloseClient},
+		{"a stream of a configuration that fails late", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("a", "c")
+			r.Start(fails)
+			q := r.Enter()
+			begin(t, q, "c")
+			r.CleanUp(fails)
+			return q
+		}, sse.CloseExpired},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			hub, err := sse.NewHub(t.Context(), sse.NewMemoryBroker(), sse.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer hub.Close()
-			if got := tc.do(t, caddymodule.NewRoute(hub, "a", "b")).End(t.Context()); got != tc.want {
+			if got := tc.do(t, newRoute(t)).End(t.Context()); got != tc.want {
 				t.Errorf("the stream ended for %q, want %q", got, tc.want)
 			}
 		})
 	}
 }
 
+// TestRulesOvertakeChanges holds bugs: while a reload was under way, a stream was given
+// a channel by a request under other rules than its own, and nobody looked at that. It
+// went on with what the rules in force did not allow.
+func TestRulesOvertakeChanges(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		do   func(t *testing.T, r *caddymodule.Route) *caddymodule.Request
+	}{
+		{"by the old server, of a stream of the new one, before this has started", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			before, next := r.Rules(), r.Provisioned("a")
+			q := r.EnterUnder(next)
+			begin(t, q, "a")
+			change(t, q, before, "b")
+			r.Start(next)
+			return q
+		}},
+		{"by the old server, of a stream that is about to begin on the new one", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			before, next := r.Rules(), r.Provisioned("a")
+			r.Start(next)
+			q := r.Enter()
+			beginWith(t, q, func() { change(t, q, before, "b") }, "a")
+			return q
+		}},
+		{"by the old server, of a stream that is about to begin when the new one starts", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			before, next := r.Rules(), r.Provisioned("a")
+			q := r.EnterUnder(next)
+			beginWith(t, q, func() {
+				change(t, q, before, "b")
+				r.Start(next)
+			}, "a")
+			return q
+		}},
+		{"by a new server that fails, of a stream of the old one", func(t *testing.T, r *caddymodule.Route) *caddymodule.Request {
+			fails := r.Provisioned("a", "c")
+			q := r.Enter()
+			begin(t, q, "a")
+			change(t, q, fails, "c")
+			r.CleanUp(fails)
+			return q
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tc.do(t, newRoute(t)).End(t.Context()); got != sse.CloseExpired {
+				t.Errorf("the stream ended for %q, want %q", got, sse.CloseExpired)
+			}
+		})
+	}
+}
+
+// newRoute returns a route on which a configuration in force allows a and b.
+func newRoute(t *testing.T) *caddymodule.Route {
+	t.Helper()
+	hub, err := sse.NewHub(t.Context(), sse.NewMemoryBroker(), sse.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hub.Close)
+	return caddymodule.NewRoute(hub, "a", "b")
+}
+
 func begin(t *testing.T, q *caddymodule.Request, channels ...string) {
 	t.Helper()
-	if err := q.Begin(t.Context(), channels...); err != nil {
+	beginWith(t, q, func() {}, channels...)
+}
+
+// beginWith begins while something else happens.
+func beginWith(t *testing.T, q *caddymodule.Request, between func(), channels ...string) {
+	t.Helper()
+	if err := q.Begin(t.Context(), between, channels...); err != nil {
 		t.Fatal(err)
 	}
 }

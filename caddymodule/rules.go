@@ -20,6 +20,9 @@ type rules struct {
 	// retired says that they are no longer the route's, or never will be as
 	// their configuration failed. It is guarded by route.mu.
 	retired bool
+	// early are the seats of streams that were given something under them before
+	// they were in force. It is guarded by route.mu.
+	early []*seat
 }
 
 // A nameList is the templates of an option that names channels.
@@ -85,8 +88,8 @@ type personal struct {
 	claim           []string   // what it named
 }
 
-// something returns nil if there is nothing in it.
-func (p *personal) something() *personal {
+// orNil returns nil if there is nothing in it.
+func (p *personal) orNil() *personal {
 	some := func(names []string) bool { return len(names) > 0 }
 	if p == nil || p.token || slices.ContainsFunc(p.channels, some) || slices.ContainsFunc(p.allow, some) {
 		return p
@@ -94,10 +97,10 @@ func (p *personal) something() *personal {
 	return nil
 }
 
-// keep returns a copy that holds on to no part of the request, nil if there is
+// clone returns a copy that holds on to no part of the request, nil if there is
 // nothing in it.
-func (p *personal) keep() *personal {
-	if p.something() == nil {
+func (p *personal) clone() *personal {
+	if p.orNil() == nil {
 		return nil
 	}
 	return &personal{cloneLists(p.channels), cloneLists(p.allow), p.token, cloneNames(p.claim)}
@@ -117,10 +120,10 @@ func cloneNames(names []string) (copies []string) {
 	return slices.Clip(copies)
 }
 
-// under returns what of it goes on when next take the place of the rules: what
+// carryOver returns what of it goes on when next take the place of the rules: what
 // stands there in the same words. What is new allows nothing to a request that is
 // over.
-func (p *personal) under(before, next *rules) *personal {
+func (p *personal) carryOver(before, next *rules) *personal {
 	if p == nil {
 		return nil
 	}
@@ -169,7 +172,7 @@ func (r *rules) succeed(next *rules, own *personal, stream *sse.Subscriber) (kep
 	if r.jwt != next.jwt && own != nil && own.token {
 		return nil, false
 	}
-	kept = own.under(r, next)
+	kept = own.carryOver(r, next)
 	if slices.ContainsFunc(next.channels.filled, func(t template) bool { return !r.channels.has(t) }) {
 		return kept, false // only another request can tell what that is
 	}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -38,7 +39,14 @@ func (o *openStream) begin(s *Subscribe, w http.ResponseWriter, r *http.Request)
 		undo()
 	}
 	w, done := lean(w, r)
+	begun := false
+	defer func() {
+		if !begun { // but panicked
+			done()
+		}
+	}()
 	open, ctx := o.stream.Open(r.Context(), w, &o.route.tuning), r.Context()
+	begun = true
 	return func() { // which needs little of the stack, see apart
 		var end sse.End
 		defer func() {
@@ -56,6 +64,14 @@ func (o *openStream) Ended(end sse.End) {
 		o.line.write(o.route.access.Load(), &end, o.field(&end, o.line.resume))
 	}
 	o.finish(&end)
+}
+
+// giveBack gives back what a stream took that does not begin. It may be called again.
+func (o *openStream) giveBack() {
+	if o.stream != nil {
+		o.stream.Leave()
+	}
+	o.route.leave(&o.seat)
 }
 
 // finish tells of a stream that has ended, and gives back what it took.
@@ -113,6 +129,24 @@ func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) e
 	// The client may be gone already; there is nobody else to tell.
 	_ = sse.Refuse(w)
 	return nil
+}
+
+// refuseStream answers a client that the hub did not let in.
+func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
+	switch {
+	case errors.Is(err, sse.ErrEnded):
+		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
+		return nil
+	case errors.Is(err, sse.ErrChannel): // nothing is left of what the connection had
+		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
+	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
+		s.hub.refused.add(refusedUnavailable)
+		_ = sse.Refuse(w) // the client may be gone already
+		return nil
+	case errors.Is(err, sse.ErrConnection):
+		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
+	}
+	return s.turnAway(w, refusedUnavailable, err)
 }
 
 // tooMany says of what there are as many streams as may be.

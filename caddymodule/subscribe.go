@@ -102,6 +102,7 @@ type Subscribe struct {
 	route     *route
 	routeKey  *routeKey // set once a reference is held
 	rules     *rules
+	terms     *terms   // with them; the route takes them on when the configuration has started
 	userParts []string // the placeholders in User
 	log       *slog.Logger
 	access    *zap.Logger // Caddy's logger of requests
@@ -152,28 +153,17 @@ func (s *Subscribe) Provision(ctx caddy.Context) error {
 	if s.hub, err = app.hub(s.Hub); err != nil {
 		return err
 	}
-	terms := s.terms()
+	s.terms = &terms{
+		hub: s.Hub, log: s.log, access: s.access, rules: s.rules,
+		stream: s.streamOptions(), retry: time.Duration(s.Retry), limits: &s.Limits,
+	}
 	key := app.enlist(s, routeKey{hub: s.Hub, base: s.Base, place: place(ctx)})
-	if s.route, err = acquireRoute(key, &terms); err != nil {
+	if s.route, s.rules, err = acquireRoute(key, *s.terms); err != nil {
 		return err
 	}
-	s.routeKey, s.rules = &key, terms.rules
+	s.routeKey, s.terms.rules = &key, s.rules
 	rememberConns(ctx)
 	return nil
-}
-
-// terms are what the streams that are open take on when the configuration is
-// known to be good.
-func (s *Subscribe) terms() terms {
-	return terms{
-		hub:    s.Hub,
-		log:    s.log,
-		access: s.access,
-		rules:  s.rules,
-		stream: s.streamOptions(),
-		retry:  time.Duration(s.Retry),
-		limits: &s.Limits,
-	}
 }
 
 // setUp checks the settings and gives them their defaults.
@@ -237,7 +227,7 @@ func (s *Subscribe) Cleanup() error {
 		errs = append(errs, s.JWT.cleanup())
 	}
 	if s.routeKey != nil {
-		s.route.retire(s.rules)
+		s.route.retire(s.terms)
 		_, err := routes.Delete(*s.routeKey)
 		errs = append(errs, err)
 		s.routeKey = nil
@@ -326,39 +316,27 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	if err := s.hub.await(r.Context()); err != nil {
 		return nil, s.turnAway(w, refusedUnavailable, err)
 	}
-	o := &openStream{route: s.route, seat: seat{guest: &guest{owner{want.Connection, c.user}, c.address}, rules: s.rules, own: c.own.keep()}}
+	o := &openStream{route: s.route, seat: seat{guest: &guest{owner: owner{want.Connection, c.user}, address: c.address}, rules: s.rules, own: c.own.clone()}}
 	if full, n := s.route.enter(&o.seat, &s.Limits); full != "" {
 		return nil, s.turnAway(w, full, full.tooMany(n))
 	}
+	begun := false
+	defer func() {
+		if !begun { // but panicked, as a writer around the answer may
+			o.giveBack()
+		}
+	}()
 	subscriber, err := s.hub.Subscribe(r.Context(), want)
 	if err != nil {
-		s.route.leave(&o.seat)
+		o.giveBack() // before the client is told, who may ask again
 		return nil, s.refuseStream(w, err)
 	}
 	if !s.route.begin(&o.seat, subscriber) {
-		subscriber.Leave()
-		s.route.leave(&o.seat)
+		o.giveBack()
 		return nil, s.turnAway(w, refusedUnavailable, sse.ErrDraining)
 	}
-	return o.begin(s, w, r), nil
-}
-
-// refuseStream answers a client that the hub did not let in.
-func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
-	switch {
-	case errors.Is(err, sse.ErrEnded):
-		w.WriteHeader(http.StatusNoContent) // upon which an EventSource stops
-		return nil
-	case errors.Is(err, sse.ErrChannel): // the connection was forgotten a moment ago
-		return problemf(http.StatusForbidden, "none of the channels is allowed any more").in("channel")
-	case errors.Is(err, sse.ErrOvertaken): // which is nobody's overload
-		s.hub.refused.add(refusedUnavailable)
-		_ = sse.Refuse(w) // the client may be gone already
-		return nil
-	case errors.Is(err, sse.ErrConnection):
-		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
-	}
-	return s.turnAway(w, refusedUnavailable, err)
+	stream, begun = o.begin(s, w, r), true
+	return stream, nil
 }
 
 // newConnection returns an identity that nobody can guess.

@@ -1,14 +1,14 @@
 package caddymodule
 
 // A tally counts the seats of a route by what some of them have in common. It is
-// kept from when a limit first needs it, and costs nothing before.
+// tracked from when a limit first needs it, and costs nothing before.
 type tally[K comparable] struct {
 	of     func(*seat) K
-	counts map[K]int // nil unless it is kept
+	counts map[K]int // nil unless it is tracked
 }
 
-// keep begins to count, if that has not begun.
-func (t *tally[K]) keep(seats map[*seat]struct{}) {
+// track begins to count, if that has not begun.
+func (t *tally[K]) track(seats map[*seat]struct{}) {
 	if t.counts != nil {
 		return
 	}
@@ -68,17 +68,17 @@ func newTallies() tallies {
 	}
 }
 
-// keep has counted what the limits need.
-func (t *tallies) keep(limits *Limits, seats map[*seat]struct{}) {
+// track has counted what the limits need.
+func (t *tallies) track(limits *Limits, seats map[*seat]struct{}) {
 	if limits.Connections > 0 || limits.PerUser > 0 {
-		t.owners.keep(seats)
+		t.owners.track(seats)
 	}
 	if limits.PerIP > 0 {
-		t.homes.keep(seats)
-		t.addresses.keep(seats)
+		t.homes.track(seats)
+		t.addresses.track(seats)
 	}
 	if limits.PerUser > 0 {
-		t.users.keep(seats)
+		t.users.track(seats)
 	}
 }
 

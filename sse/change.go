@@ -59,6 +59,10 @@ type Change struct {
 	// Expires is when the client may no longer listen to what is added: an
 	// open stream ends then, if it does not before. Zero is never.
 	Expires time.Time
+	// Tuning is which streams the change is for, if it is not nil: those that
+	// were subscribed with it ([SubscribeOptions.Tuning]). A connection with
+	// another open stream is as good as unknown.
+	Tuning *Tuning
 }
 
 // own returns the change with copies of what may be a part of a whole request.
@@ -79,7 +83,7 @@ func (c Change) own() Change {
 //
 // If the client is gone for the moment, its next stream gets what was changed.
 //
-// Errors: [ErrNoConnection], also if it is another user's; one that matches
+// Errors: [ErrNoConnection], also if it is another user's or tuning's; one that matches
 // [ErrChannel], [ErrChange], [ErrWithdrawn]; [ErrChanging]; [ErrOvertaken]; one of the broker if
 // it has to be asked for what was missed, and cannot answer; the context's. The
 // connection is then as it was.
@@ -88,7 +92,7 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 		return nil, fmt.Errorf("%w: it names %d channels, and a stream can have %d channels at most", ErrChange, n, c.MaxChannels)
 	}
 	return h.change(ctx, connection, c.own(), maxChanges, func(sess *session, c Change) (roster, error) {
-		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) {
+		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) || !sess.tunedBy(c.Tuning) {
 			return roster{}, ErrNoConnection
 		}
 		next, err := sess.changedByClient(c)
@@ -97,6 +101,12 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 		}
 		return next, err
 	})
+}
+
+// tunedBy reports whether a change for the streams of that tuning is for this one:
+// not if another one is open.
+func (sess *session) tunedBy(t *Tuning) bool {
+	return t == nil || sess.stream == nil || sess.stream.tuning == t
 }
 
 // Assign is Change on behalf of those who run the hub. It may take away what the

@@ -93,13 +93,23 @@ func (t *Tuning) Load() StreamOptions {
 	return StreamOptions{}
 }
 
-// Retune has the subscriber's stream look at its [Tuning] now. It does not wait.
-func (s *Subscriber) Retune() {
+// tune gives the subscriber its tuning, if it has not had it from the beginning: then
+// others may be looking at it.
+func (s *Subscriber) tune(t *Tuning) {
+	if s.tuning != t {
+		s.tuning = t
+	}
+}
+
+// Retune has the subscriber's stream look at its settings now. The crowd is how many
+// streams are told at once, so that many do not stand in the way of the events of
+// few. It does not wait.
+func (s *Subscriber) Retune(crowd int) {
 	s.mu.Lock()
 	w := s.waker
 	s.mu.Unlock()
 	if w != nil {
-		w.wake(1)
+		w.wake(crowd)
 	}
 }
 

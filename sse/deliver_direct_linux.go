@@ -27,25 +27,29 @@ func (s *Subscriber) Direct(w http.ResponseWriter, conn net.Conn, tuning *Tuning
 	if err != nil {
 		return false
 	}
-	s.tuning = tuning
+	s.tune(tuning)
 	st := &directStream{subscriber: s, socket: socket, owner: owner}
+	joined := false
+	defer func() {
+		if !joined { // be it that w has panicked
+			st.socket.giveBack()
+		}
+	}()
 	writer, err := s.hub.writer()
 	if err != nil {
-		st.socket.giveBack()
 		return false
 	}
 	st.writer = writer
 	if taken, err = st.begin(w); !taken {
-		st.socket.giveBack()
 		return false
 	}
 	if err != nil {
-		st.socket.giveBack()
 		s.hub.stats.closed.add(closeReasons, CloseClient)
 		s.Leave()
 		owner.Ended(End{Reason: CloseClient, Err: err, Bytes: st.bytes})
 		return true
 	}
+	joined = true
 	writer.join(st)
 	return true
 }

@@ -48,7 +48,7 @@ type OpenStream struct{ stream }
 // which must be called, the rest. The first part needs more of a goroutine's stack: a
 // stream that goes on upon another one than it began on leaves that small.
 func (s *Subscriber) Open(ctx context.Context, w http.ResponseWriter, tuning *Tuning) *OpenStream {
-	s.tuning = tuning
+	s.tune(tuning)
 	o := &OpenStream{stream{
 		subscriber: s,
 		ctx:        ctx,
@@ -57,7 +57,15 @@ func (s *Subscriber) Open(ctx context.Context, w http.ResponseWriter, tuning *Tu
 		tuning:     tuning,
 		woken:      make(chan struct{}, 1),
 	}}
+	begun := false
+	defer func() {
+		if !begun { // but panicked, as w may: what wakes the stream must not use it any more
+			o.end.Reason = CloseClient
+			o.finish()
+		}
+	}()
 	o.begin()
+	begun = true
 	return o
 }
 

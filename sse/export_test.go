@@ -88,6 +88,15 @@ func (w funcWaker) interrupt() {
 	}
 }
 
+// AttachCrowd makes a function the subscriber's engine, which is told with how many
+// others it is woken.
+func (s *Subscriber) AttachCrowd(wake func(crowd int)) { s.attach(crowdWaker(wake)) }
+
+type crowdWaker func(crowd int)
+
+func (w crowdWaker) wake(crowd int) { w(crowd) }
+func (crowdWaker) interrupt()       {}
+
 // EvictAll evicts every segment as if all events were too old.
 func (h *Hub) EvictAll() { h.evictOld(time.Now().Add(1000 * time.Hour)) }
 

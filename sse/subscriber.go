@@ -48,6 +48,10 @@ type SubscribeOptions struct {
 	// Retry is the reconnection time told to the client, to which up to
 	// half of it is added at random. Zero is three seconds.
 	Retry time.Duration
+	// Tuning is the one with which the stream will be handed to its engine. It
+	// need not be said here, but for changes that are for the streams of one
+	// ([Change.Tuning]).
+	Tuning *Tuning
 }
 
 // Defaults of [SubscribeOptions].
@@ -92,7 +96,8 @@ type Subscriber struct {
 	*aside
 
 	// tuning has the settings of the stream. The engine sets it before it
-	// attaches and pulls; nil has the defaults.
+	// attaches and pulls, if it has not been from the beginning; nil has the
+	// defaults.
 	tuning *Tuning
 
 	// Position state, the engine's alone.
@@ -150,6 +155,7 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		place:       -1,
 		aside:       new(aside),
 		hub:         h,
+		tuning:      options.Tuning,
 		retry:       toMillis(jitter(options.Retry, DefaultRetry)),
 		replayLimit: replayLimit(options.ReplayLimit),
 	}
@@ -272,13 +278,13 @@ func (s *Subscriber) Close(reason CloseReason) {
 	}
 }
 
-// SetRetry changes the reconnection time, which is drawn as at first. The client
-// is told with the next keepalive, or with the last frame if that comes before.
+// SetRetry changes the reconnection time, which is drawn as at first. The stream takes
+// it on when it next has something to do, or by [Subscriber.Retune]; the client is told
+// with the next keepalive after that, or with the last frame if that comes before.
 func (s *Subscriber) SetRetry(retry time.Duration) {
 	s.mu.Lock()
 	s.planned().retry = jitter(retry, DefaultRetry)
 	s.mu.Unlock()
-	s.Retune()
 }
 
 // Opened returns when the stream began.

@@ -1,6 +1,7 @@
 package sse_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +13,7 @@ import (
 // retune changes the settings of an open stream.
 func (l *live) retune(tuning *sse.Tuning, options sse.StreamOptions) {
 	tuning.Set(options)
-	l.sub.Retune()
+	l.sub.Retune(1)
 	synctest.Wait()
 }
 
@@ -120,6 +121,20 @@ func TestRetuneAlwaysBehind(t *testing.T) {
 	})
 }
 
+// TestRetuneCrowd holds a bug: a reload that changed two settings of a route woke each
+// of its streams twice, and each time as if it were alone, so that the event of a single
+// stream waited until all had looked at their settings.
+func TestRetuneCrowd(t *testing.T) {
+	s := subscribe(t, newHub(t, sse.Options{}), sse.Latest(), "a")
+	var woken []int
+	s.AttachCrowd(func(crowd int) { woken = append(woken, crowd) })
+	s.SetRetry(time.Minute)
+	s.Retune(100_000)
+	if !slices.Equal(woken, []int{100_000}) {
+		t.Errorf("it was woken with %d, want once with 100,000", woken)
+	}
+}
+
 // TestSetRetry holds that a client is told a changed reconnection time, once, with
 // the next keepalive or with the last frame.
 func TestSetRetry(t *testing.T) {
@@ -129,12 +144,14 @@ func TestSetRetry(t *testing.T) {
 		synctest.Wait()
 		opened := len(l.bytes())
 		l.sub.SetRetry(time.Minute)
+		l.sub.Retune(1)
 		time.Sleep(25 * time.Second)
 		told := string(l.bytes()[opened:])
 		if frame, _, _ := strings.Cut(told, "\n\n"); !strings.HasPrefix(frame, "retry: ") || !strings.HasSuffix(frame, "\n: keepalive") || strings.Count(told, "retry") != 1 {
 			t.Errorf("the keepalives are %q, want a retry with the first", told)
 		}
 		l.sub.SetRetry(time.Hour)
+		l.sub.Retune(1)
 		l.sub.Close(sse.CloseDrain)
 		<-l.done
 		if last := l.bytes(); retryOf(t, last[opened:]) < time.Hour {

@@ -131,7 +131,12 @@ func noPersist(t testing.TB, config []byte) []byte {
 	if admin == nil {
 		admin = make(map[string]any)
 	}
-	admin["config"] = map[string]any{"persist": false}
+	settings, _ := admin["config"].(map[string]any)
+	if settings == nil {
+		settings = make(map[string]any)
+	}
+	settings["persist"] = false
+	admin["config"] = settings
 	root["admin"] = admin
 	out, err := json.Marshal(root)
 	if err != nil {
