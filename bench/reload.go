@@ -90,9 +90,6 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 		return r, err
 	}
 	defer s.stop()
-	if err := s.reload(ctx); err != nil { // what it needs once is not counted
-		return r, err
-	}
 	wanted := make([]subscription, set.streams)
 	for i := range wanted {
 		wanted[i].channel = "all"
@@ -103,7 +100,10 @@ func (set *reload) playRound(ctx context.Context, k *kit) (r reloadRound, err er
 		return r, err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	for n := range reloadEvents { // of these too
+	if err := s.reload(ctx); err != nil { // what it needs once is not counted
+		return r, err
+	}
+	for n := range reloadEvents { // nor for these
 		if _, err := set.publish(ctx, s, first.id, n); err != nil {
 			return r, fmt.Errorf("publish: %w", err)
 		}
