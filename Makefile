@@ -21,7 +21,7 @@ run: build ## run Caddyfile.example with the dashboard
 	@scripts/run
 
 .PHONY: deps
-deps: ## install what the tests need: chromium, curl, node
+deps: ## install what the tests need: chromium, curl, node, redis-server
 	@scripts/deps
 
 .PHONY: test
@@ -32,7 +32,7 @@ test: deps lint cross ## lint, cross-compile, and run all tests with the race de
 
 .PHONY: test-32
 test-32: ## run the library's tests as on a machine of 32 bits
-	CGO_ENABLED=0 GOARCH=386 $(GO) test -timeout 5m ./sse ./sse/boltbroker
+	CGO_ENABLED=0 GOARCH=386 $(GO) test -timeout 5m ./sse ./sse/boltbroker ./sse/redisbroker
 
 .PHONY: lint
 lint: ## check the code's form and run the linters, go vet's among them

@@ -64,6 +64,12 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports caddymodule, which only the root package may", p.ImportPath)
 			case imported == module && p.ImportPath != module+"/cmd/caddy":
 				t.Errorf("%s imports the plugin, which only cmd/caddy may", p.ImportPath)
+			case strings.HasPrefix(p.ImportPath, module+"/sse/") && ours && imported != module+"/sse" && imported != module+"/sse/ssetest":
+				t.Errorf("%s imports %s; brokers know the library alone", p.ImportPath, imported)
+			case strings.HasPrefix(imported, "github.com/redis/") && p.ImportPath != module+"/sse/redisbroker":
+				t.Errorf("%s imports %s, which is the Redis broker's own affair", p.ImportPath, imported)
+			case imported == module+"/internal/redistest":
+				t.Errorf("%s imports redistest, which is for tests", p.ImportPath)
 			case strings.HasPrefix(p.ImportPath, module+"/examples/") && ours:
 				t.Errorf("%s imports %s; an example is an app like any other and imports nothing of ours", p.ImportPath, imported)
 			}

@@ -1,0 +1,193 @@
+package redisbroker_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/redistest"
+	"github.com/caddy-sse/caddy-sse/sse/redisbroker"
+)
+
+// works publishes and receives.
+func (n *node) works() {
+	n.t.Helper()
+	data := fmt.Sprint("from ", n.state().Newest.Seq)
+	n.publish(on("a", data))
+	n.received(data)
+	n.healthy()
+}
+
+// opensNot opens what must fail, and returns why.
+func opensNot(t *testing.T, o redisbroker.Options) string {
+	t.Helper()
+	b, err := redisbroker.Open(o)
+	if err == nil {
+		b.Close()
+		t.Fatal("it opens")
+	}
+	t.Log(err)
+	return err.Error()
+}
+
+func TestPassword(t *testing.T) {
+	s := redistest.StartTCP(t, "--requirepass", "geheim-7")
+	s.Password = "geheim-7"
+	start(t, s, redisbroker.Options{}).works()
+	start(t, s, redisbroker.Options{URL: "redis://:geheim-7@" + s.Address()}).works()
+	for _, url := range []string{"redis://" + s.Address(), "redis://:wrong-7@" + s.Address(), "redis://:wrong-7@" + s.Address() + "/x"} {
+		if why := opensNot(t, redisbroker.Options{URL: url}); strings.Contains(why, "wrong-7") {
+			t.Errorf("the error quotes the password: %s", why)
+		}
+	}
+}
+
+// least is what a user must be allowed, as the documentation says.
+const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hget +hlen +unlink +exists +rename " +
+	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zremrangebyrank +zremrangebyscore +ping +hello"
+
+func TestLeastUser(t *testing.T) {
+	s := redistest.StartTCP(t)
+	s.Do(append([]string{"ACL", "SETUSER", "hub", "on", ">pass", "resetchannels"}, strings.Fields(least)...)...)
+	n := start(t, s, redisbroker.Options{URL: "redis://hub:pass@" + s.Address(), MaxEvents: 3})
+	n.works()
+	end := on("over", "bye")
+	end.End = 1
+	n.publish(named("x", "1"), end, on("a", "2"))
+	n.publish(on("a", "3"), on("a", "4"))
+	n.received("4")
+	n.keeps("2", "3", "4")
+	s.Do("FLUSHALL")
+	n.publish(on("a", "5"))
+	n.endsGone()
+	if why := opensNot(t, redisbroker.Options{URL: "redis://hub:pass@" + s.Address(), Prefix: "other"}); !strings.Contains(why, "access") {
+		t.Errorf("a user opens what is not his: %s", why)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	certificate, key, roots := selfSigned(t)
+	s := redistest.StartTCP(t, "--port", "0", "--tls-port", "{port}", "--tls-cert-file", certificate, "--tls-key-file", key,
+		"--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+	url := "rediss://" + s.Address()
+	start(t, s, redisbroker.Options{URL: url, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}).works()
+	if why := opensNot(t, redisbroker.Options{URL: url}); !strings.Contains(why, "certificate") {
+		t.Errorf("an unknown certificate: %s", why)
+	}
+	opensNot(t, redisbroker.Options{URL: "redis://" + s.Address(), TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}})
+}
+
+func selfSigned(t *testing.T) (certificate, key string, roots *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AddCert(parsed)
+	return certificate, key, roots
+}
+
+func TestDatabaseNumber(t *testing.T) {
+	s := redistest.StartTCP(t)
+	start(t, s, redisbroker.Options{URL: "redis://" + s.Address() + "/3"}).works()
+	if got := s.Do("-n", "3", "EXISTS", "{sse:default}:record"); got != "1" {
+		t.Errorf("the record is not in database 3: %s", got)
+	}
+}
+
+// The keys of a record share a slot, and scripts that were never seen are sent again.
+func TestCluster(t *testing.T) {
+	s := redistest.StartTCP(t, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1")
+	add := []string{"CLUSTER", "ADDSLOTS"}
+	for slot := range 16384 {
+		add = append(add, strconv.Itoa(slot))
+	}
+	s.Do(add...)
+	wait(t, "the Cluster is up", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), "cluster_state:ok") })
+	n := start(t, s, redisbroker.Options{URL: "redis://" + s.Address()})
+	n.works()
+	s.Do("SCRIPT", "FLUSH")
+	n.works()
+	n.publish(named("x", "1"), named("y", "2"))
+	n.received("2")
+	n.stays()
+}
+
+// A failover by Sentinels is followed, and noticed.
+func TestSentinel(t *testing.T) {
+	master := redistest.StartTCP(t)
+	replica := redistest.StartTCP(t, "--replicaof", "127.0.0.1", portOf(master))
+	replica.Await("replication", "master_link_status", "up")
+	sentinel := redistest.StartSentinel(t, "mymaster", master)
+	wait(t, "the Sentinel knows the replica", func() bool { return strings.Contains(sentinel.Do("SENTINEL", "MASTER", "mymaster"), "num-slaves\n1\n") })
+
+	n := start(t, nil, redisbroker.Options{URL: "redis://" + sentinel.Address() + "?master_set=mymaster"})
+	before := n.publish(on("a", "1"))[0]
+	n.received("1")
+	master.Do("WAIT", "1", "0")
+	master.Kill()
+	n.ill()
+	after := n.publishes(on("a", "2"))[0]
+	if after.Epoch == before.Epoch {
+		t.Errorf("%s follows %s after a failover", after, before)
+	}
+	n.endsGone()
+	n.healthy()
+	if replica.Info("replication", "role") != "master" {
+		t.Error("the replica did not take over; this test shows nothing")
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for _, o := range []redisbroker.Options{
+		{},
+		{URL: "localhost:6379"},
+		{URL: "http://localhost"},
+		{URL: "redis://:geheim-7@local host"},
+		{URL: "redis://:geheim-7@localhost/x"},
+		{URL: "redis://localhost", Hub: "a}b"},
+		{URL: "redis://:geheim-7@127.0.0.1:1"},
+		{URL: "unix:///nowhere/redis.sock"},
+	} {
+		if why := opensNot(t, o); strings.Contains(why, "geheim") {
+			t.Errorf("the error quotes the password: %s", why)
+		}
+	}
+}

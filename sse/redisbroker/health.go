@@ -1,0 +1,144 @@
+package redisbroker
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/caddy-sse/caddy-sse/sse"
+)
+
+// probeEvery is the time between two attempts to write to a Redis that did not take
+// the last write.
+const probeEvery = time.Second
+
+// What a broker does with Redis, each of which can fail while the other works.
+type work int
+
+const (
+	writing work = iota
+	following
+	works
+)
+
+func (w work) String() string {
+	if w == writing {
+		return "publish"
+	}
+	return "follow the record"
+}
+
+// health knows what does not work, and why.
+type health struct {
+	failures [works]atomic.Pointer[error]
+}
+
+// silence returns why nothing should be written now: a Redis that does not even refuse
+// would keep all publishers waiting for as long as the first.
+func (h *health) silence() error {
+	if failure := h.failures[writing].Load(); failure != nil && errors.Is(*failure, errSilent) {
+		return *failure
+	}
+	return nil
+}
+
+// Health implements [sse.Broker]. It is nil while this node can follow the record
+// and the last attempt to write to it did not fail. It takes some seconds to notice a
+// Redis that has become silent.
+func (b *Broker) Health() error {
+	if b.ctx.Err() != nil {
+		return sse.ErrClosed
+	}
+	for w := range b.health.failures {
+		if failure := b.health.failures[w].Load(); failure != nil {
+			return *failure
+		}
+	}
+	return nil
+}
+
+// failed notes that something does not work.
+func (b *Broker) failed(w work, err error) {
+	before := b.health.failures[w].Swap(&err)
+	if before == nil || (*before).Error() != err.Error() {
+		b.log.Error("cannot "+w.String()+" in Redis; trying again until it works", errorAttr(err))
+	}
+	if w == writing {
+		select {
+		case b.doubts <- struct{}{}:
+		default: // it is tried already
+		}
+	}
+}
+
+// works notes that something works.
+func (b *Broker) works(w work) {
+	if b.health.failures[w].Load() == nil {
+		return // as nearly always
+	}
+	if b.health.failures[w].Swap(nil) != nil {
+		b.log.Info("can " + w.String() + " in Redis again")
+	}
+}
+
+// watch finds out when a Redis takes writes again that did not, and gives up what new
+// bounds do not keep, until the broker is closed.
+func (b *Broker) watch() {
+	for {
+		select {
+		case <-b.doubts:
+			b.probe()
+		case <-b.trims:
+			_, _ = b.look(b.ctx, lookOnly) // the next look trims as well
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
+// probe writes until it works.
+func (b *Broker) probe() {
+	for b.health.failures[writing].Load() != nil {
+		select {
+		case <-time.After(probeEvery):
+		case <-b.ctx.Done():
+			return
+		}
+		_, err := b.look(b.ctx, lookProbe)
+		switch {
+		case b.ctx.Err() != nil:
+			return
+		case err == nil:
+			b.works(writing)
+		default:
+			b.failed(writing, err)
+			if isElsewhere(err) {
+				b.reconnect()
+			}
+		}
+	}
+}
+
+// isElsewhere reports whether an error says that the master is another server, or that
+// this connection is not logged in any more.
+func isElsewhere(err error) bool {
+	refused, ok := errors.AsType[*rueidis.RedisError](err)
+	return ok && (strings.Contains(refused.Error(), "READONLY") || strings.HasPrefix(refused.Error(), "NOAUTH"))
+}
+
+// reconnect replaces the connections: the name of the server may lead elsewhere by
+// now, which one that is open would never find out.
+func (b *Broker) reconnect() {
+	client, err := rueidis.NewClient(b.connect)
+	if err != nil {
+		return // the old one says why
+	}
+	old := b.client.Swap(&client)
+	(*old).Close()
+}
+
+func errorAttr(err error) slog.Attr { return slog.Any("error", err) }
