@@ -67,7 +67,7 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 func (a *Admin) endingOf(hub *liveHub) <-chan struct{} {
 	select {
 	case <-a.ending:
-		return hub.gone
+		return hub.gone.Done()
 	default:
 		return a.ending
 	}

@@ -243,7 +243,7 @@ func (a *App) stopping(ctx context.Context) {
 	a.boundShutdown()
 	var draining sync.WaitGroup
 	for _, live := range a.live() {
-		draining.Go(func() { live.Drain(ctx, a.config(live.name).drain()) })
+		draining.Go(func() { live.current().Drain(ctx, a.config(live.name).drain()) })
 	}
 	draining.Wait()
 }
@@ -260,7 +260,7 @@ const exitGrace = caddy.Duration(5 * time.Second)
 func (a *App) boundShutdown() {
 	open := 0
 	for _, live := range a.live() {
-		open += live.Stats().Streams + int(live.lineStreams.Load())
+		open += live.current().Stats().Streams + int(live.lineStreams.Load())
 	}
 	module, err := a.ctx.AppIfConfigured("http")
 	if open == 0 || err != nil {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -37,7 +38,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	}
 	// Whoever asks learns no more of a connection that is not theirs than that
 	// they do not know it.
-	connection, session, err := s.ownConnection(query, c)
+	connection, session, err := s.ownConnection(r.Context(), query, c)
 	if err != nil {
 		return err
 	}
@@ -46,12 +47,12 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 		return err
 	}
 	// A stream of another route would go on with it when this one's rules change.
-	ask.Session, ask.Asked, ask.Tuning = session, asked(r), &s.route.tuning
+	ask.Session, ask.Asked, ask.Tuning = session, asked(r), s.route.tuning.Name
 	if err := s.check(c, ask.Subscribe); err != nil {
 		return err
 	}
 	ask.MaxChannels, ask.ReplayLimit, ask.Expires = s.Limits.Channels, s.Limits.Replay, c.expires
-	channels, err := s.hub.Change(r.Context(), connection, c.user, ask)
+	channels, err := s.hub.current().Change(r.Context(), connection, c.user, ask)
 	if err != nil {
 		return changeProblem(err)
 	}
@@ -64,13 +65,15 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 // ownConnection returns the connection that a request is about, and what it is in
 // the hub: the change comes when the body has, and until then it may have been
 // kicked.
-func (s *Subscribe) ownConnection(query url.Values, c *client) (id string, session uint64, err error) {
+func (s *Subscribe) ownConnection(ctx context.Context, query url.Values, c *client) (id string, session uint64, err error) {
 	ids := query["connection"]
 	if len(ids) != 1 {
 		return "", 0, problemf(http.StatusBadRequest, "say whose channels to change: ?connection= and the id with which the stream was opened, once").in("connection")
 	}
 	if isConnection(ids[0]) {
-		session = s.hub.Knows(ids[0], c.user)
+		if session, err = s.hub.current().Knows(ctx, ids[0], c.user); err != nil {
+			return "", 0, publishProblem(err)
+		}
 	}
 	if session == 0 {
 		return "", 0, errNoConnection()

@@ -86,7 +86,11 @@ func (q *requests) listConnections(w http.ResponseWriter, r *http.Request) error
 		Connections []connectionJSON `json:"connections"`
 		Next        string           `json:"next,omitempty"`
 	}{Connections: []connectionJSON{}}
-	for _, info := range q.hub.Connections(sel, query.Get("after"), limit+1) {
+	infos, err := q.hub.current().Connections(r.Context(), sel, query.Get("after"), limit+1)
+	if err != nil {
+		return publishProblem(err)
+	}
+	for _, info := range infos {
 		if len(page.Connections) == limit {
 			page.Next = page.Connections[limit-1].Connection
 			break
@@ -104,7 +108,14 @@ func (q *requests) kick(w http.ResponseWriter, r *http.Request, id string) error
 	if _, err := q.query(r); err != nil {
 		return err
 	}
-	if id == "" || q.hub.Kick(sse.Selection{Connection: id}) == 0 {
+	if id == "" {
+		return errNoConnection()
+	}
+	kicked, err := q.hub.current().Kick(r.Context(), sse.Selection{Connection: id})
+	switch {
+	case err != nil:
+		return publishProblem(err)
+	case kicked == 0:
 		return errNoConnection()
 	}
 	return writeKicked(w, 1)
@@ -120,7 +131,11 @@ func (q *requests) kickAll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeKicked(w, q.hub.Kick(sel))
+	kicked, err := q.hub.current().Kick(r.Context(), sel)
+	if err != nil {
+		return publishProblem(err)
+	}
+	return writeKicked(w, kicked)
 }
 
 func writeKicked(w http.ResponseWriter, n int) error {
@@ -138,7 +153,7 @@ func (q *requests) assign(w http.ResponseWriter, r *http.Request, id string) err
 	if err != nil {
 		return err
 	}
-	channels, err := q.hub.Assign(r.Context(), id, ask)
+	channels, err := q.hub.current().Assign(r.Context(), id, ask)
 	if err != nil {
 		return changeProblem(err)
 	}
@@ -160,7 +175,7 @@ func (q *requests) assignAll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	changed, err := q.hub.AssignAll(r.Context(), sel, ask)
+	changed, err := q.hub.current().AssignAll(r.Context(), sel, ask)
 	if err != nil {
 		return changeProblem(err)
 	}

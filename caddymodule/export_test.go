@@ -26,7 +26,9 @@ func ProblemStatus(err error) int {
 
 // Handler answers the requests of the API for a hub, without Caddy around it.
 func Handler(hub *sse.Hub, maxBody int64, ending <-chan struct{}) http.Handler {
-	q := requests{hub: &liveHub{Hub: hub, name: "test"}, maxBody: maxBody, ending: ending}
+	live := &liveHub{name: "test"}
+	live.hub.Store(hub)
+	q := requests{hub: live, maxBody: maxBody, ending: ending}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := q.serve(w, r, r.URL.Path); err != nil {
 			_ = writeProblem(w, asProblem(err))

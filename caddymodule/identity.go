@@ -17,6 +17,13 @@ type routeKey struct {
 	nth              int // of those in the same place, of which only the first is ever reached
 }
 
+// acrossNodes is the same for the route on other machines, the addresses of which may
+// be others.
+func (k routeKey) acrossNodes() string {
+	_, matchers, _ := strings.Cut(k.place, "\n")
+	return fmt.Sprintf("%s %d\n%s", k.base, k.nth, matchers)
+}
+
 // places counts those that cannot be told from one configuration to the next.
 var places atomic.Uint64
 

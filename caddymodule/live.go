@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -32,16 +33,21 @@ type hubKey struct{ name, broker string }
 // a configuration too, and must neither create a file nor fail because the
 // Caddy that runs has it open.
 type liveHub struct {
-	*sse.Hub // once it is opened
-	name     string
-	key      hubKey
-	broker   sse.Broker
-	opening  sync.Mutex
-	opened   chan struct{} // closed when the hub can be used
-	gone     chan struct{} // closed when no configuration has it any more
+	name    string
+	key     hubKey
+	broker  sse.Broker
+	hub     atomic.Pointer[sse.Hub] // once it is opened; another one when its record was lost
+	opening sync.Mutex
+	opened  chan struct{}  // closed when the hub can be used
+	gone    context.Context // done when no configuration has it any more
+	end     context.CancelFunc
+	running sync.WaitGroup // what watches it
 
 	mu   sync.Mutex // guards apps, and is held while one is applied
 	apps succession[*App]
+	// What the one in force says.
+	options   sse.Options
+	drainTime time.Duration
 
 	lineStreams atomic.Int64 // requests that are open and publish lines
 	refused     refusalCounter
@@ -52,7 +58,9 @@ type liveHub struct {
 func acquireHub(name string, config *Hub) (*liveHub, error) {
 	key := hubKey{name, config.broker.Identity()}
 	value, _, err := hubs.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return &liveHub{name: name, key: key, opened: make(chan struct{}), gone: make(chan struct{})}, nil
+		l := &liveHub{name: name, key: key, opened: make(chan struct{})}
+		l.gone, l.end = context.WithCancel(context.Background())
+		return l, nil
 	})
 	if err != nil {
 		return nil, err
@@ -71,14 +79,20 @@ func (l *liveHub) open(config *Hub, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("open hub %s: %w", l.name, err)
 	}
-	hub, err := sse.NewHub(context.Background(), broker, config.options(log))
+	l.options, l.drainTime = config.options(log), config.drain()
+	hub, err := sse.NewHub(context.Background(), broker, l.options)
 	if err != nil {
 		return fmt.Errorf("open hub %s: %w", l.name, errors.Join(err, broker.Close()))
 	}
-	l.Hub, l.broker = hub, broker
+	l.broker = broker
+	l.hub.Store(hub)
 	close(l.opened)
+	l.running.Go(l.watch)
 	return nil
 }
+
+// current returns the hub, which must be open. It may be another one the next time.
+func (l *liveHub) current() *sse.Hub { return l.hub.Load() }
 
 func (l *liveHub) isOpen() bool {
 	select {
@@ -95,7 +109,7 @@ func (l *liveHub) await(ctx context.Context) error {
 	select {
 	case <-l.opened:
 		return nil
-	case <-l.gone:
+	case <-l.gone.Done():
 		return sse.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
@@ -122,16 +136,19 @@ func (l *liveHub) retire(a *App) {
 func (l *liveHub) enforce(a *App) {
 	config := a.config(l.name)
 	config.broker.Apply(l.broker, a.log)
-	l.SetOptions(config.options(a.log))
+	l.options = config.options(a.log)
+	l.drainTime = config.drain()
+	l.current().SetOptions(l.options)
 }
 
 // Destruct implements caddy.Destructor: no configuration uses the hub any more.
 func (l *liveHub) Destruct() error {
-	close(l.gone)
+	l.end()
 	if !l.isOpen() {
 		return nil
 	}
-	l.Close()
+	l.running.Wait()
+	l.current().Close()
 	return l.broker.Close()
 }
 

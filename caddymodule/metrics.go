@@ -57,7 +57,7 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		// Two of one name are there for the moment of a reload that gives
 		// the hub another broker.
 		if live.name != seen {
-			collectHub(ch, live.name, live.Stats(), live.refused.snapshot())
+			collectHub(ch, live.name, live.current().Stats(), live.refused.snapshot())
 		}
 		seen = live.name
 	}

@@ -274,7 +274,7 @@ func (q *requests) parse(l line) (sse.Event, error) {
 func (q *requests) publishEach(ctx context.Context, events []sse.Event, answers []*lineAnswer) (available bool) {
 	n := len(events) // how many to try
 	for len(events) > 0 {
-		receipts, err := q.hub.Publish(ctx, events[:n]...)
+		receipts, err := q.hub.current().Publish(ctx, events[:n]...)
 		i, refused := refusedIndex(err)
 		switch {
 		case err == nil:

@@ -53,7 +53,7 @@ func (q *requests) publish(w http.ResponseWriter, r *http.Request, channel strin
 	if err := q.spend(len(events)); err != nil {
 		return err
 	}
-	receipts, err := q.hub.Publish(r.Context(), events...)
+	receipts, err := q.hub.current().Publish(r.Context(), events...)
 	if err != nil {
 		p := publishProblem(err)
 		if i, refused := refusedIndex(err); refused {

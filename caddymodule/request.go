@@ -98,7 +98,7 @@ func (s *Subscribe) leaveOut(r *http.Request, c *client, asked []string, connect
 	comesBack := r.Header.Get("Last-Event-ID") != "" && !s.lacksToken(c)
 	for _, name := range asked {
 		gone := sse.ValidatePattern(name) == nil && !c.may(name) &&
-			(comesBack || (s.knows(c, connection) != 0 && s.hub.Withdrawn(connection, c.user, name)))
+			(comesBack || (s.knows(c, connection) != 0 && s.hub.current().Withdrawn(connection, c.user, name)))
 		if gone {
 			lost = append(lost, name)
 		} else {
@@ -113,7 +113,7 @@ func (s *Subscribe) knows(c *client, connection string) (session uint64) {
 	if !isConnection(connection) || !s.hub.isOpen() {
 		return 0
 	}
-	return s.hub.Knows(connection, c.user)
+	return s.hub.current().KnowsHere(connection, c.user)
 }
 
 func countDistinct(lists ...[]string) int {

@@ -74,7 +74,7 @@ func (q *requests) numbers(w http.ResponseWriter, r *http.Request) error {
 	if _, err := q.query(r); err != nil {
 		return err
 	}
-	stats := q.hub.Stats()
+	stats := q.hub.current().Stats()
 	return writeJSON(w, struct {
 		Hub       string                     `json:"hub"`
 		Position  sse.Position               `json:"position"`
@@ -133,7 +133,11 @@ func (q *requests) channels(w http.ResponseWriter, r *http.Request) error {
 		Channels []channelJSON `json:"channels"`
 		Next     string        `json:"next,omitempty"`
 	}{Channels: []channelJSON{}}
-	for _, info := range q.hub.Channels(query.Get("prefix"), query.Get("after"), limit+1, q.grants.covers) {
+	infos, err := q.hub.current().Channels(r.Context(), query.Get("prefix"), query.Get("after"), limit+1, q.grants.covers)
+	if err != nil {
+		return publishProblem(err)
+	}
+	for _, info := range infos {
 		if len(page.Channels) == limit {
 			page.Next = page.Channels[limit-1].Channel
 			break
@@ -159,7 +163,10 @@ func (q *requests) channel(w http.ResponseWriter, r *http.Request, name string) 
 	if !q.grants.covers(name) {
 		return q.notAllowed(name)
 	}
-	info, kept, ok := q.hub.Channel(name, limit)
+	info, kept, ok, err := q.hub.current().Channel(r.Context(), name, limit)
+	if err != nil {
+		return publishProblem(err)
+	}
 	if !ok {
 		return problemf(http.StatusNotFound, "channel %q has no subscribers, and no events that are remembered", name)
 	}
@@ -186,7 +193,7 @@ func (q *requests) end(w http.ResponseWriter, r *http.Request, name string) erro
 	if err := q.spend(1); err != nil {
 		return err
 	}
-	receipts, err := q.hub.Publish(r.Context(), e)
+	receipts, err := q.hub.current().Publish(r.Context(), e)
 	var ended *sse.EndedError
 	switch {
 	case errors.As(err, &ended):
@@ -202,7 +209,7 @@ func (q *requests) health(w http.ResponseWriter, r *http.Request) error {
 	if _, err := q.query(r); err != nil {
 		return err
 	}
-	if err := q.hub.Health(); err != nil {
+	if err := q.hub.current().Health(); err != nil {
 		return problemf(http.StatusServiceUnavailable, "hub %s: %s", q.hub.name, err).with("Retry-After", retryAfter)
 	}
 	return writeJSON(w, struct {

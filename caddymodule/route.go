@@ -86,7 +86,11 @@ func newRoute(first terms) *route {
 // acquireRoute returns the route of that identity, and the rules: those in force if
 // they say the same. The caller owes the pool a Delete.
 func acquireRoute(key routeKey, t terms) (*route, *rules, error) {
-	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) { return newRoute(t), nil })
+	value, _, err := routes.LoadOrNew(key, func() (caddy.Destructor, error) {
+		r := newRoute(t)
+		r.tuning.Name = key.acrossNodes()
+		return r, nil
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -88,7 +88,7 @@ func (q *Request) Begin(ctx context.Context, between func(), channels ...string)
 // Change adds channels to the stream, as a request does that was let in under
 // rules.
 func (q *Request) Change(ctx context.Context, under *Rules, channels ...string) error {
-	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels, Tuning: &q.route.route.tuning})
+	_, err := q.route.hub.Change(ctx, "connection", "", sse.Change{Subscribe: channels, Tuning: q.route.route.tuning.Name})
 	q.route.route.reconsider(owner{connection: "connection"}, under)
 	return err
 }

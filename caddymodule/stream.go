@@ -119,7 +119,7 @@ func (s *Subscribe) streamOptions() sse.StreamOptions {
 // turnAway answers a client for whom there is no room, or not now.
 func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) error {
 	if s.hub.isOpen() {
-		s.hub.CountRefusal()
+		s.hub.current().CountRefusal()
 	}
 	if s.Overload == overload503 {
 		return problemf(http.StatusServiceUnavailable, "%s", reason).with("Retry-After", "10").because(why)

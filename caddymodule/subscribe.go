@@ -326,7 +326,7 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 			o.giveBack()
 		}
 	}()
-	subscriber, err := s.hub.Subscribe(r.Context(), want)
+	subscriber, err := s.hub.current().Subscribe(r.Context(), want)
 	if err != nil {
 		o.giveBack() // before the client is told, who may ask again
 		return nil, s.refuseStream(w, err)

@@ -13,6 +13,9 @@ type Entry struct {
 	// Time is when the broker took the event. Times never step back.
 	Time  time.Time
 	Event Event
+	// Question takes the place of the event if it is not nil, see
+	// [SharedBroker]. It is on no channel.
+	Question *Question
 }
 
 // A State tells what a record holds.

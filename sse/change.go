@@ -45,7 +45,7 @@ type Change struct {
 	// asked: the change is not made if the connection has been kicked since.
 	Session uint64
 	// Asked is that of [SubscribeOptions].
-	Asked time.Time
+	Asked time.Time `json:"-"` // other hubs have other clocks
 	// Start is where in the record the channels begin that are added. The
 	// zero value is the next event. What is replayed has its own ids, which lie
 	// behind those before; each is followed by an id alone that [ParseStart]
@@ -59,10 +59,10 @@ type Change struct {
 	// Expires is when the client may no longer listen to what is added: an
 	// open stream ends then, if it does not before. Zero is never.
 	Expires time.Time
-	// Tuning is which streams the change is for, if it is not nil: those that
-	// were subscribed with it ([SubscribeOptions.Tuning]). A connection with
-	// another open stream is as good as unknown.
-	Tuning *Tuning
+	// Tuning is which streams the change is for, if it is not empty: those of a
+	// [Tuning] of that name. A connection with another open stream is as good as
+	// unknown.
+	Tuning string
 }
 
 // own returns the change with copies of what may be a part of a whole request.
@@ -91,7 +91,23 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 	if n := len(c.Subscribe) + len(c.Unsubscribe); c.MaxChannels > 0 && n > 2*c.MaxChannels {
 		return nil, fmt.Errorf("%w: it names %d channels, and a stream can have %d channels at most", ErrChange, n, c.MaxChannels)
 	}
-	return h.change(ctx, connection, c.own(), maxChanges, func(sess *session, c Change) (roster, error) {
+	if h.keptOut(connection, user, &c) {
+		return nil, ErrOvertaken
+	}
+	a, err := h.askOwner(ctx, &question{Change: &changeQuestion{sessionQuestion{connection, user}, c.own()}})
+	return a.Channels, err
+}
+
+// keptOut reports whether a change is kept out that was asked for before something was
+// taken away. Every hub has the same barriers, and this one had the request.
+func (h *Hub) keptOut(connection, user string, c *Change) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.overtaken(&session{connection: connection, user: user, roster: roster{named: c.Subscribe}}, c.Asked)
+}
+
+func (h *Hub) changeOwn(ctx context.Context, connection, user string, c Change) ([]string, error) {
+	return h.change(ctx, connection, c, maxChanges, func(sess *session, c Change) (roster, error) {
 		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) || !sess.tunedBy(c.Tuning) {
 			return roster{}, ErrNoConnection
 		}
@@ -105,8 +121,8 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 
 // tunedBy reports whether a change for the streams of that tuning is for this one:
 // not if another one is open.
-func (sess *session) tunedBy(t *Tuning) bool {
-	return t == nil || sess.stream == nil || sess.stream.tuning == t
+func (sess *session) tunedBy(name string) bool {
+	return name == "" || sess.stream == nil || (sess.stream.tuning != nil && sess.stream.tuning.Name == name)
 }
 
 // Assign is Change on behalf of those who run the hub. It may take away what the
@@ -114,19 +130,27 @@ func (sess *session) tunedBy(t *Tuning) bool {
 // what it takes away the client cannot ask for again for as long as its connection
 // is known. What it adds is not subject to [SubscribeOptions.May].
 func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string, error) {
+	if connection == "" {
+		return nil, ErrNoConnection
+	}
+	a, err := h.askOwner(ctx, &question{Assign: &assignQuestion{Selection{Connection: connection}, c.own()}})
+	return a.Channels, err
+}
+
+func (h *Hub) assignTo(ctx context.Context, sel Selection, c Change) ([]string, error) {
 	if len(c.Unsubscribe) > 0 {
 		h.mu.Lock()
-		h.raise(Selection{Connection: connection})
+		h.raise(sel)
 		h.mu.Unlock()
 	}
-	return h.assign(ctx, connection, c)
+	return h.assign(ctx, sel.Connection, c)
 }
 
 func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string, error) {
 	if n := len(c.Subscribe) + len(c.Unsubscribe); n > maxRoster {
 		return nil, fmt.Errorf("%w: it names %d channels, and %d at most are possible", ErrChange, n, maxRoster)
 	}
-	return h.change(ctx, connection, c.own(), maxAssignments, func(sess *session, c Change) (roster, error) {
+	return h.change(ctx, connection, c, maxAssignments, func(sess *session, c Change) (roster, error) {
 		return sess.changedFromInside(c)
 	})
 }

@@ -307,7 +307,7 @@ func TestStaleFillNumberMid(t *testing.T) {
 	s := connect(t, h, sse.Latest(), "b")
 	changed(t, h, "c", sse.Change{Subscribe: []string{"c"}, Start: sse.Earliest()})
 	drain(s)
-	h.Kick(sse.Selection{Connection: "c"}) // or it is forgotten, or Caddy restarts
+	kick(t, h, sse.Selection{Connection: "c"}) // or it is forgotten, or Caddy restarts
 	s.Leave()
 	// The client has got c1 of the backfill: 4-1-1. The next stream breaks before anything arrives.
 	s = reconnect(t, h, "4-1-1", "b", "c")

@@ -422,7 +422,7 @@ func TestKick(t *testing.T) {
 		streams[c.connection] = subscribeWith(t, h, sse.SubscribeOptions{Connection: c.connection, User: c.user, Session: time.Minute, Channels: []string{c.channel}})
 	}
 	list := func(sel sse.Selection) (found []string) {
-		for _, info := range h.Connections(sel, "", 10) {
+		for _, info := range connections(t, h, sel, "", 10) {
 			found = append(found, info.Connection)
 		}
 		return found
@@ -445,7 +445,7 @@ func TestKick(t *testing.T) {
 			t.Errorf("%+v chooses %q, want %q", tc.sel, got, tc.want)
 		}
 	}
-	if got := h.Connections(sse.Selection{}, "1", 2); len(got) != 2 || got[0].Connection != "2" || got[1].User != "bob" {
+	if got := connections(t, h, sse.Selection{}, "1", 2); len(got) != 2 || got[0].Connection != "2" || got[1].User != "bob" {
 		t.Errorf("the second page is %+v", got)
 	}
 
@@ -456,7 +456,7 @@ func TestKick(t *testing.T) {
 	}
 	streams["2"].Leave()
 	publish(t, h, "before", "a")
-	if n := h.Kick(sse.Selection{User: "alice"}); n != 2 {
+	if n := kick(t, h, sse.Selection{User: "alice"}); n != 2 {
 		t.Errorf("kicked %d", n)
 	}
 	publish(t, h, "after", "a")
@@ -544,7 +544,7 @@ func TestWithdrawnWhileTheRecordIsRead(t *testing.T) {
 			publish(t, h, "late", "a")
 		}, "", []string{"2=b", `hub:channels@3 {"channels":["b"]}`}},
 		{"everything", func(t *testing.T, h *sse.Hub) {
-			h.Kick(sse.Selection{Connection: "c"})
+			kick(t, h, sse.Selection{Connection: "c"})
 			publish(t, h, "late", "b")
 		}, sse.CloseKicked, nil},
 	} {
@@ -593,19 +593,19 @@ func TestWithdrawnWhileTheRecordIsRead(t *testing.T) {
 func TestChangeOfAKickedSession(t *testing.T) {
 	h := newHub(t, sse.Options{})
 	s := connect(t, h, sse.Latest(), "a")
-	session := h.Knows("c", "")
+	session := knows(t, h, "c")
 	s.Leave()
 	s = connect(t, h, sse.Latest(), "a")
-	if h.Knows("c", "") != session {
+	if knows(t, h, "c") != session {
 		t.Error("a client that comes back is another")
 	}
-	h.Kick(sse.Selection{Connection: "c"})
+	kick(t, h, sse.Selection{Connection: "c"})
 	s.Leave()
 	s = connect(t, h, sse.Latest(), "a")
 	if _, err := h.Change(t.Context(), "c", "", sse.Change{Subscribe: []string{"b"}, Session: session}); !errors.Is(err, sse.ErrNoConnection) {
 		t.Errorf("got %v", err)
 	}
-	changed(t, h, "c", sse.Change{Subscribe: []string{"b"}, Session: h.Knows("c", "")})
+	changed(t, h, "c", sse.Change{Subscribe: []string{"b"}, Session: knows(t, h, "c")})
 	s.Leave()
 }
 
@@ -617,7 +617,7 @@ func TestOvertaken(t *testing.T) {
 		h := newHub(t, sse.Options{})
 		ask := sse.SubscribeOptions{User: "bob", Channels: []string{"team"}, Asked: time.Now()}
 		time.Sleep(time.Millisecond)
-		h.Kick(sse.Selection{User: "bob"})
+		kick(t, h, sse.Selection{User: "bob"})
 		if _, err := h.Subscribe(t.Context(), ask); !errors.Is(err, sse.ErrOvertaken) {
 			t.Errorf("after a kick: %v", err)
 		}
@@ -650,7 +650,7 @@ func TestOvertaken(t *testing.T) {
 		ask.Asked, ask.User = time.Now(), "carol"
 		time.Sleep(time.Millisecond)
 		for range sse.MaxBarriers + 2 {
-			h.Kick(sse.Selection{User: "somebody"})
+			kick(t, h, sse.Selection{User: "somebody"})
 		}
 		ask.Channels = []string{"else"}
 		if _, err := h.Subscribe(t.Context(), ask); !errors.Is(err, sse.ErrOvertaken) {

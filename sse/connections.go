@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,8 +60,18 @@ func (h *Hub) chosen(sel Selection) []*session {
 
 // Knows returns what tells a connection of that user from others, be it open or of
 // a client that is gone for the moment; zero if there is none. It stays the same
-// when the client comes back, and not when it has been kicked.
-func (h *Hub) Knows(connection, user string) (session uint64) {
+// when the client comes back, and not when it has been kicked. The error is that of
+// [SharedBroker.Ask].
+func (h *Hub) Knows(ctx context.Context, connection, user string) (session uint64, err error) {
+	answers, err := h.ask(ctx, &question{Knows: &sessionQuestion{connection, user}})
+	for _, a := range answers {
+		session = max(session, a.Known)
+	}
+	return session, err
+}
+
+// KnowsHere is Knows of the connections of this hub alone.
+func (h *Hub) KnowsHere(connection, user string) (session uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
@@ -87,8 +98,22 @@ func coversAny(item string, others []string) bool {
 }
 
 // Connections returns up to limit of the open streams that are chosen and whose
-// connection comes after another in byte order, sorted.
-func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionInfo {
+// connection comes after another in byte order, sorted, of all hubs that share the
+// record. The error is that of [SharedBroker.Ask].
+func (h *Hub) Connections(ctx context.Context, sel Selection, after string, limit int) ([]ConnectionInfo, error) {
+	answers, err := h.ask(ctx, &question{List: &listQuestion{sel, after, limit}})
+	if err != nil {
+		return nil, err
+	}
+	var infos []ConnectionInfo
+	for _, a := range answers {
+		infos = append(infos, a.Connections...)
+	}
+	slices.SortFunc(infos, func(a, b ConnectionInfo) int { return strings.Compare(a.Connection, b.Connection) })
+	return infos[:min(len(infos), limit)], nil
+}
+
+func (h *Hub) connections(sel Selection, after string, limit int) []ConnectionInfo {
 	h.mu.Lock()
 	found := slices.DeleteFunc(h.chosen(sel), func(sess *session) bool {
 		return sess.stream == nil || sess.connection <= after
@@ -112,6 +137,15 @@ func (h *Hub) Connections(sel Selection, after string, limit int) []ConnectionIn
 // the first error of those that could not be, with the connection. Those that are
 // forgotten meanwhile are left out.
 func (h *Hub) AssignAll(ctx context.Context, sel Selection, c Change) (changed int, err error) {
+	answers, err := h.ask(ctx, &question{Assign: &assignQuestion{sel, c.own()}})
+	for _, a := range answers {
+		changed += a.N
+		err = cmp.Or(err, a.err())
+	}
+	return changed, err
+}
+
+func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed int, err error) {
 	h.mu.Lock()
 	if len(c.Unsubscribe) > 0 {
 		h.raise(sel)
@@ -136,8 +170,17 @@ func (h *Hub) AssignAll(ctx context.Context, sel Selection, c Change) (changed i
 // forgets what their clients had changed; of clients that are gone for the
 // moment too. It returns how many there were. Nothing is sent to them that is
 // published after it has returned. Their clients may come back: who must not has
-// to be refused by what allows streams, before.
-func (h *Hub) Kick(sel Selection) int {
+// to be refused by what allows streams, before. The error is that of
+// [SharedBroker.Ask].
+func (h *Hub) Kick(ctx context.Context, sel Selection) (kicked int, err error) {
+	answers, err := h.ask(ctx, &question{Kick: &sel})
+	for _, a := range answers {
+		kicked += a.N
+	}
+	return kicked, err
+}
+
+func (h *Hub) kick(sel Selection) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.raise(sel)

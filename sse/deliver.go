@@ -69,7 +69,12 @@ const DefaultKeepalive = 15 * time.Second
 // A Tuning is the settings of streams that can be changed while they are open.
 // It may be shared by many streams, and used concurrently. The zero value has the
 // defaults, and so has nil.
-type Tuning struct{ options atomic.Pointer[StreamOptions] }
+type Tuning struct {
+	// Name tells the streams of one tuning from others, see [Change.Tuning]. It
+	// does not change while streams have the tuning.
+	Name    string
+	options atomic.Pointer[StreamOptions]
+}
 
 // NewTuning returns one with those settings.
 func NewTuning(options StreamOptions) *Tuning {

@@ -206,7 +206,7 @@ func TestDirect(t *testing.T) {
 			publishN(t, h, 2, "b")
 			publish(t, h, "4", "elsewhere")
 			got += c.frame(t) + c.frame(t)
-			h.Kick(sse.Selection{}) // chooses nobody that has no identity
+			kick(t, h, sse.Selection{}) // chooses nobody that has no identity
 			h.Drain(t.Context(), 0)
 			got += string(c.rest(t))
 			checkWords(t, "the stream", summary(t, []byte(got)), words([]string{"hub:open@1 complete"}, seqs(2, 4), []string{`hub:close {"reason":"drain"}`}))
@@ -342,7 +342,7 @@ func TestDirectFull(t *testing.T) {
 					t.Fatalf("got %.40q, want %s", frame, at)
 				}
 			}
-			h.Kick(sse.Selection{Connection: "deaf"})
+			kick(t, h, sse.Selection{Connection: "deaf"})
 			if end := s.end(t); end.Reason != sse.CloseKicked || end.Events >= 300 {
 				t.Errorf("it ended %+v, want kicked and fewer events than there were", end)
 			}

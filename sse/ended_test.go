@@ -273,7 +273,7 @@ func TestPublishOnEnded(t *testing.T) {
 	if !ok || ended.Channel != "a" || ended.Index != 1 || ended.At != at(h, 1) {
 		t.Fatalf("Publish: %v", err)
 	}
-	if info, _, ok := h.Channel("a", 1); !ok || !info.Ended {
+	if info, _, ok := channelOf(t, h, "a", 1); !ok || !info.Ended {
 		t.Errorf("the channel is described as %+v", info)
 	}
 	publishN(t, h, 1, "b")
@@ -282,7 +282,7 @@ func TestPublishOnEnded(t *testing.T) {
 	pullAll(t, both)
 	publish(t, h, "anew", "a")
 	checkWords(t, "anew", summary(t, pending(t, both)), []string{"3"})
-	if info, _, _ := h.Channel("a", 1); info.Ended {
+	if info, _, _ := channelOf(t, h, "a", 1); info.Ended {
 		t.Error("the channel is still described as ended")
 	}
 	checkWords(t, "joined", pullAll(t, subscribe(t, h, after(h, 2), "a")), []string{"hub:open@2 complete", "3"})
@@ -308,7 +308,7 @@ func TestManyEnds(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]bool{"job-0": false, "job-9": false, "job-10": true, fmt.Sprint("job-", sse.MaxEnded+more-1): true} {
-		if _, _, ended := h.Channel(name, 1); ended != want {
+		if _, _, ended := channelOf(t, h, name, 1); ended != want {
 			t.Errorf("%s has ended: %v, want %v", name, ended, want)
 		}
 	}

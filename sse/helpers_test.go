@@ -296,3 +296,48 @@ func (r *recorder) flushed() []flush {
 	defer r.mu.Unlock()
 	return slices.Clone(r.flushes)
 }
+
+func kick(t testing.TB, h *sse.Hub, sel sse.Selection) int {
+	t.Helper()
+	n, err := h.Kick(t.Context(), sel)
+	if err != nil {
+		t.Errorf("Kick: %v", err)
+	}
+	return n
+}
+
+func knows(t testing.TB, h *sse.Hub, connection string) uint64 {
+	t.Helper()
+	session, err := h.Knows(t.Context(), connection, "")
+	if err != nil {
+		t.Errorf("Knows: %v", err)
+	}
+	return session
+}
+
+func connections(t testing.TB, h *sse.Hub, sel sse.Selection, after string, limit int) []sse.ConnectionInfo {
+	t.Helper()
+	infos, err := h.Connections(t.Context(), sel, after, limit)
+	if err != nil {
+		t.Errorf("Connections: %v", err)
+	}
+	return infos
+}
+
+func channelOf(t testing.TB, h *sse.Hub, name string, limit int) (sse.ChannelInfo, []sse.KeptEvent, bool) {
+	t.Helper()
+	info, events, ok, err := h.Channel(t.Context(), name, limit)
+	if err != nil {
+		t.Errorf("Channel: %v", err)
+	}
+	return info, events, ok
+}
+
+func channelsOf(t testing.TB, h *sse.Hub, prefix, after string, limit int, may func(string) bool) []sse.ChannelInfo {
+	t.Helper()
+	infos, err := h.Channels(t.Context(), prefix, after, limit, may)
+	if err != nil {
+		t.Errorf("Channels: %v", err)
+	}
+	return infos
+}

@@ -251,7 +251,7 @@ func TestChannels(t *testing.T) {
 			subscribe(t, h, sse.Latest(), items...)
 		}
 		list := func(prefix, after string, limit int) (lines []string) {
-			for _, c := range h.Channels(prefix, after, limit, nil) {
+			for _, c := range channelsOf(t, h, prefix, after, limit, nil) {
 				lines = append(lines, fmt.Sprintf("%s %d subscribers %d events to %d", c.Channel, c.Subscribers, c.Events, c.Last.Seq))
 			}
 			return lines
@@ -270,7 +270,7 @@ func TestChannels(t *testing.T) {
 		checkWords(t, "after the last", list("", "quiet", 2), nil)
 		checkWords(t, "limit 0", list("", "", 0), nil)
 
-		info, events, ok := h.Channel("b", 10)
+		info, events, ok := channelOf(t, h, "b", 10)
 		if !ok || info.Events != 2 || len(events) != 2 {
 			t.Fatalf("Channel(b) = %+v, %v, %v", info, events, ok)
 		}
@@ -280,17 +280,17 @@ func TestChannels(t *testing.T) {
 				t.Errorf("event %d is %+v, want %+v", i, e, want)
 			}
 		}
-		if _, events, _ := h.Channel("b", 1); len(events) != 1 || events[0].Data != "3" {
+		if _, events, _ := channelOf(t, h, "b", 1); len(events) != 1 || events[0].Data != "3" {
 			t.Errorf("with limit 1: %v", events)
 		}
-		if info, events, ok := h.Channel("quiet", 10); !ok || len(events) > 0 || info.Last.Seq != 0 || info.Last.Epoch == "" {
+		if info, events, ok := channelOf(t, h, "quiet", 10); !ok || len(events) > 0 || info.Last.Seq != 0 || info.Last.Epoch == "" {
 			t.Errorf("Channel(quiet) = %+v, %v, %v", info, events, ok)
 		}
-		if _, _, ok := h.Channel("unknown", 10); ok {
+		if _, _, ok := channelOf(t, h, "unknown", 10); ok {
 			t.Error("an unknown channel is known")
 		}
 		h.EvictAll()
-		if info, events, ok := h.Channel("b", 10); !ok || len(events) > 0 || info.Events != 0 || info.Bytes != 0 || info.Last.Seq != 3 {
+		if info, events, ok := channelOf(t, h, "b", 10); !ok || len(events) > 0 || info.Events != 0 || info.Bytes != 0 || info.Last.Seq != 3 {
 			t.Errorf("when all is evicted, Channel(b) = %+v, %v, %v", info, events, ok)
 		}
 	})

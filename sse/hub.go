@@ -69,6 +69,9 @@ type Hub struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	ready   chan struct{} // closed when the tail is attached for the first time
+	lost    chan struct{} // closed when the record can be followed no more
+	// questions wait for their answers; nil unless the broker is shared.
+	questions chan Question
 	reads   chan struct{} // holds a token for each who reads the record
 	closed  context.Context
 
@@ -112,15 +115,21 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 		broker:   broker,
 		epoch:    state.Newest.Epoch,
 		ready:    make(chan struct{}),
+		lost:     make(chan struct{}),
 		options:  options.withDefaults(),
 		sessions: make(map[string]*session),
 		changes:  firstChange(),
+		serial:   firstChange(),
 		reads:    make(chan struct{}, maxReads),
 	}
 	h.startAt(state.warmStart().Seq, state.Ended)
 	h.closed, h.stop = context.WithCancel(context.WithoutCancel(ctx))
 	h.running.Go(h.tail)
 	h.running.Go(h.sweep)
+	if shared, ok := broker.(SharedBroker); ok {
+		h.questions = make(chan Question, maxQuestions)
+		h.running.Go(func() { h.answerAll(shared) })
+	}
 	return h, nil
 }
 

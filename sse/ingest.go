@@ -27,6 +27,10 @@ func (h *Hub) tail() {
 			return
 		}
 		h.tailFailed(err)
+		if h.isLost(err) {
+			close(h.lost)
+			return
+		}
 		select {
 		case <-time.After(tailPause):
 		case <-h.closed.Done():
@@ -34,6 +38,19 @@ func (h *Hub) tail() {
 		h.startAgain()
 	}
 }
+
+// isLost reports whether the record that the hub is in the middle of is gone: another
+// one has taken its place, or entries that the hub has not taken in are no longer kept.
+func (h *Hub) isLost(err error) bool {
+	return errors.Is(err, ErrGone) && h.attachedOnce()
+}
+
+// Lost returns a channel that is closed when the hub can follow its record no more:
+// the broker has lost it, or has given up entries before the hub had them. The hub's
+// streams get nothing new from then on. Whoever runs it makes another one on the
+// same broker, and closes this one: its clients come back to that, and are told what
+// they may have missed.
+func (h *Hub) Lost() <-chan struct{} { return h.lost }
 
 // startAgain makes a hub that never could follow the record begin where it is
 // now: others may publish to the broker while the hub starts, and a broker may
@@ -133,6 +150,14 @@ func (h *Hub) ingest(e *Entry) {
 	seq := e.Position.Seq
 	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
 		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))
+	}
+	if e.Question != nil {
+		h.head.Store(seq)
+		h.settled.Store(seq)
+		if h.attachedOnce() { // else it was asked before there was anybody here
+			h.pose(e.Question)
+		}
+		return
 	}
 	h.noteEnds(e)
 	if e.Event.End != EndOnly {

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"time"
 )
@@ -32,8 +33,49 @@ type KeptEvent struct {
 // Channels returns up to limit of the channels with a prefix whose names come
 // after another in byte order, sorted, and of which may says that they can be
 // seen. The empty prefix is all channels, the empty name starts with the first,
-// and nil is that all can be seen.
-func (h *Hub) Channels(prefix, after string, limit int, may func(channel string) bool) []ChannelInfo {
+// and nil is that all can be seen. The error is that of [SharedBroker.Ask].
+func (h *Hub) Channels(ctx context.Context, prefix, after string, limit int, may func(channel string) bool) ([]ChannelInfo, error) {
+	infos := h.channels(prefix, after, limit, may)
+	return infos, h.countAll(ctx, infos)
+}
+
+// countAll counts the subscribers of channels again, if other hubs have some too.
+func (h *Hub) countAll(ctx context.Context, infos []ChannelInfo) error {
+	if _, shared := h.broker.(SharedBroker); !shared || len(infos) == 0 {
+		return nil
+	}
+	names := make([]string, len(infos))
+	for i := range infos {
+		names[i] = infos[i].Channel
+	}
+	counts, err := h.Count(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for i := range infos {
+		infos[i].Subscribers = counts[i]
+	}
+	return nil
+}
+
+// Count returns how many streams get the events of each of the channels, by name or
+// by a pattern, of all hubs that share the record. The error is that of
+// [SharedBroker.Ask].
+func (h *Hub) Count(ctx context.Context, channels ...string) ([]int, error) {
+	answers, err := h.ask(ctx, &question{Count: channels})
+	if err != nil {
+		return nil, err
+	}
+	counts := make([]int, len(channels))
+	for _, a := range answers {
+		for i := range min(len(counts), len(a.Counts)) {
+			counts[i] += a.Counts[i]
+		}
+	}
+	return counts, nil
+}
+
+func (h *Hub) channels(prefix, after string, limit int, may func(channel string) bool) []ChannelInfo {
 	h.mu.Lock()
 	names := h.index.names(prefix, after)
 	h.mu.Unlock()
@@ -59,8 +101,16 @@ func (h *Hub) Channels(prefix, after string, limit int, may func(channel string)
 
 // Channel returns what is known of a channel and the newest of its kept
 // events, up to limit of them, the oldest first. It reports false for one that
-// has neither subscribers nor ever had events that the hub remembers.
-func (h *Hub) Channel(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
+// has neither subscribers here nor ever had events that the hub remembers. The error is
+// that of [SharedBroker.Ask].
+func (h *Hub) Channel(ctx context.Context, name string, limit int) (ChannelInfo, []KeptEvent, bool, error) {
+	info, events, ok := h.channelInfo(name, limit)
+	infos := []ChannelInfo{info}
+	err := h.countAll(ctx, infos)
+	return infos[0], events, ok || infos[0].Subscribers > 0, err
+}
+
+func (h *Hub) channelInfo(name string, limit int) (ChannelInfo, []KeptEvent, bool) {
 	h.mu.Lock()
 	ch := h.index.channels[name]
 	if ch == nil {

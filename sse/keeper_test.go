@@ -26,6 +26,7 @@ type keeper struct {
 	oldest  uint64 // seq of the newest that was trimmed
 	tails   []*func([]sse.Entry)
 	closed  chan struct{}
+	lost    chan struct{} // closed when the record is
 	counts  int
 	reads   int
 }
@@ -35,6 +36,7 @@ func newKeeper() *keeper {
 		most:   7,
 		ledger: sse.NewLedger(sse.Position{Epoch: "kept"}, time.Time{}),
 		closed: make(chan struct{}),
+		lost:   make(chan struct{}),
 	}
 }
 
@@ -70,6 +72,8 @@ func (k *keeper) Tail(ctx context.Context, after sse.Position, deliver func([]ss
 	select {
 	case <-ctx.Done():
 	case <-k.closed:
+	case <-k.lost:
+		return sse.ErrGone
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

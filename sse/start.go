@@ -68,6 +68,38 @@ func ParseStart(id string) (Start, error) {
 	return start, nil
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (s Start) MarshalText() ([]byte, error) {
+	switch s.kind {
+	case startEarliest:
+		return []byte("earliest"), nil
+	case startUnknown:
+		return []byte("unknown"), nil
+	case startAfter:
+		if s.fill.number > 0 {
+			return appendFillID(nil, s.after, s.fill), nil
+		}
+		return s.after.AppendTo(nil), nil
+	case startLatest:
+	}
+	return []byte("latest"), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler. The error is that of [ParseStart].
+func (s *Start) UnmarshalText(text []byte) (err error) {
+	switch string(text) {
+	case "latest":
+		*s = Latest()
+	case "earliest":
+		*s = Earliest()
+	case "unknown":
+		*s = Unknown()
+	default:
+		*s, err = ParseStart(string(text))
+	}
+	return err
+}
+
 // appendFillID appends the id of a place in a backfill, as ParseStart reads it.
 func appendFillID(b []byte, at Position, fill fillCursor) []byte {
 	b = at.AppendTo(b)

@@ -151,6 +151,9 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 	if err := h.waitReady(ctx); err != nil {
 		return nil, err
 	}
+	if err := h.fetch(ctx, &options); err != nil {
+		return nil, err
+	}
 	s := &Subscriber{
 		place:       -1,
 		aside:       new(aside),

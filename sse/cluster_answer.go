@@ -1,0 +1,97 @@
+package sse
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+)
+
+// maxQuestions is how many questions may wait for their answers. Beyond it they have
+// none, and who asks is told that a node has not answered.
+const maxQuestions = 10_000
+
+// answerTimeout is how long an answer may take, as a change does that has to read the
+// record. Whoever asks does not wait that long.
+const answerTimeout = 10 * time.Second
+
+// pose hands a question to the hub's answerer. It does not block: deliver must not.
+// The hub's lock is held.
+func (h *Hub) pose(q *Question) {
+	select {
+	case h.questions <- *q:
+	default:
+		h.options.Logger.Error("too many questions of other nodes wait; one is not answered")
+	}
+}
+
+// answerAll answers questions of all hubs in their order, until the hub is closed.
+func (h *Hub) answerAll(shared SharedBroker) {
+	for {
+		select {
+		case q := <-h.questions:
+			h.reply(shared, q)
+		case <-h.closed.Done():
+			return
+		}
+	}
+}
+
+func (h *Hub) logger() *slog.Logger {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.options.Logger
+}
+
+func (h *Hub) reply(shared SharedBroker, q Question) {
+	ctx, cancel := context.WithTimeout(h.closed, answerTimeout)
+	defer cancel()
+	var asked question
+	a := answer{}
+	if err := json.Unmarshal(q.Body, &asked); err != nil {
+		a.Failure = newFailure(err) // of a version that knows more
+	} else {
+		a = h.answer(ctx, &asked)
+	}
+	text, err := json.Marshal(a)
+	if err == nil {
+		err = shared.Answer(ctx, q, text)
+	}
+	if err != nil && h.closed.Err() == nil {
+		h.logger().Error("cannot answer another node", slog.Any("error", err))
+	}
+}
+
+// answer does what is asked, with the streams and sessions of this hub.
+func (h *Hub) answer(ctx context.Context, q *question) (a answer) {
+	var err error
+	switch {
+	case q.Kick != nil:
+		a.N = h.kick(*q.Kick)
+	case q.List != nil:
+		a.Connections = h.connections(q.List.Selection, q.List.After, q.List.Limit)
+	case q.Assign != nil && q.Assign.Selection.Connection != "":
+		a.Channels, err = h.assignTo(ctx, q.Assign.Selection, q.Assign.Change)
+	case q.Assign != nil:
+		a.N, err = h.assignAll(ctx, q.Assign.Selection, q.Assign.Change)
+	case q.Change != nil:
+		a.Channels, err = h.changeOwn(ctx, q.Change.Connection, q.Change.User, q.Change.Change)
+	case q.Knows != nil:
+		a.Known = h.KnowsHere(q.Knows.Connection, q.Knows.User)
+	case q.Take != nil:
+		a.Session, err = h.giveAway(q.Take.Connection, q.Take.User)
+	case q.Count != nil:
+		a.Counts = h.counts(q.Count)
+	}
+	a.Failure = newFailure(err)
+	return a
+}
+
+// counts returns how many streams get the events of each of the channels.
+func (h *Hub) counts(channels []string) []int {
+	counts := make([]int, len(channels))
+	for i := range channels {
+		counts[i] = h.count(channels[i : i+1]) // the lock is taken for each: others must not wait for all
+	}
+	return counts
+}
