@@ -84,8 +84,20 @@ func (l *liveHub) apply(a *App) {
 func (l *liveHub) retire(a *App) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if before, changed := l.apps.end(a); changed {
-		l.enforce(before)
+	l.apps.end(a)
+	l.settleLocked() // even if it had not started: it may have opened the hub
+}
+
+// settle gives the hub the settings in force, if there are any.
+func (l *liveHub) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settleLocked()
+}
+
+func (l *liveHub) settleLocked() {
+	if a, ok := l.apps.current(); ok {
+		l.enforce(a)
 	}
 }
 

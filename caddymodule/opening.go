@@ -52,8 +52,7 @@ func (l *liveHub) open(config *Hub, log *slog.Logger) error {
 	return nil
 }
 
-// tryOpen opens the hub with the settings of a configuration, and gives it those in
-// force. The caller holds l.opening.
+// tryOpen opens the hub with the settings of a configuration. The caller holds l.opening.
 func (l *liveHub) tryOpen(w wish) error {
 	broker, err := w.config.broker.Open(l.name, w.log)
 	if err != nil {
@@ -70,9 +69,6 @@ func (l *liveHub) tryOpen(w wish) error {
 	l.broker = broker
 	l.hub.Store(hub)
 	close(l.opened)
-	if a, ok := l.apps.current(); ok {
-		l.enforce(a)
-	}
 	l.running.Go(l.watch)
 	return nil
 }
@@ -102,6 +98,7 @@ func (l *liveHub) openAgain() bool {
 	err := l.tryOpen(w)
 	if err == nil {
 		w.log.Info("opened the hub", slog.String("hub", l.name))
+		l.settle() // another may be in force by now
 		return true
 	}
 	if before := l.away.Swap(&err); (*before).Error() != err.Error() {
