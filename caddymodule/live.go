@@ -38,7 +38,7 @@ type liveHub struct {
 	broker  sse.Broker
 	hub     atomic.Pointer[sse.Hub] // once it is opened; another one when its record was lost
 	opening sync.Mutex
-	opened  chan struct{}  // closed when the hub can be used
+	opened  chan struct{}   // closed when the hub can be used
 	gone    context.Context // done when no configuration has it any more
 	end     context.CancelFunc
 	running sync.WaitGroup // what watches it

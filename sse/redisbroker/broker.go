@@ -20,6 +20,7 @@ import (
 // [sse.Broker]. Create it with [Open].
 type Broker struct {
 	keys    keys
+	node    string // what other nodes know this one by
 	connect rueidis.ClientOption
 	client  atomic.Pointer[rueidis.Client] // is replaced by reconnect
 	options atomic.Pointer[Options]
@@ -56,9 +57,11 @@ type tuning struct {
 	// Then the record is looked at, so that a connection that is dead
 	// without an error, or a record that was lost, is noticed.
 	block time.Duration
+	// life is for how long a node counts as alive that says nothing.
+	life time.Duration
 }
 
-var defaultTuning = tuning{window: sse.RepeatWindow, repeats: sse.MaxRepeats, ended: sse.MaxEnded, block: 5 * time.Second}
+var defaultTuning = tuning{window: sse.RepeatWindow, repeats: sse.MaxRepeats, ended: sse.MaxEnded, block: 5 * time.Second, life: NodeLife}
 
 func open(options Options, tuning tuning) (*Broker, error) {
 	options = options.withDefaults()
@@ -71,7 +74,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		keys: keys, connect: connect,
+		keys: keys, connect: connect, node: sse.NewEpoch(),
 		tuning: tuning, log: options.Logger,
 		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1),
 		tails: make(map[*tail]struct{}),
@@ -91,6 +94,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 	}
 	b.running.Go(b.follow)
 	b.running.Go(b.watch)
+	b.running.Go(b.live)
 	return b, nil
 }
 
@@ -233,4 +237,4 @@ func (b *Broker) lookFrom(ctx context.Context, besides string, at sse.Position, 
 	return parseLook(r)
 }
 
-var _ sse.Broker = (*Broker)(nil)
+var _ sse.SharedBroker = (*Broker)(nil)
