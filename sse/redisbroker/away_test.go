@@ -11,13 +11,14 @@ import (
 )
 
 // A Redis that does not even refuse: publishes fail, Health says so, tails wait and go on, and what
-// nobody knows of is found by its ID.
+// it was sent meanwhile is not kept later, as its publisher was told.
 func TestSilentRedis(t *testing.T) {
 	s := redistest.Start(t)
 	n := start(t, s, redisbroker.Options{Timeout: 200 * time.Millisecond})
 	n.publishes(on("a", "1")) // a slow machine may be silent itself
 	n.received("1")
 	s.Suspend()
+	n.refuses(on("a", "never"))
 	err := n.refuses(named("x", "2"))
 	if n.Health() == nil {
 		t.Error("Health is good when a publish has just failed")
@@ -34,7 +35,7 @@ func TestSilentRedis(t *testing.T) {
 	n.stays()
 	n.keeps("1", "2", "3")
 	if positions[0].Seq != 2 {
-		t.Errorf("the event whose answer was lost is at %s", positions[0])
+		t.Errorf("the event that was refused twice is at %s", positions[0])
 	}
 }
 

@@ -25,7 +25,7 @@ type Broker struct {
 	client  atomic.Pointer[rueidis.Client] // is replaced by reconnect
 	options atomic.Pointer[Options]
 	tuning  tuning
-	log     *slog.Logger
+	clock   atomic.Pointer[clock]
 	health  health
 	close   func() error // closes once
 
@@ -75,7 +75,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 	}
 	b := &Broker{
 		keys: keys, connect: connect, node: sse.NewEpoch(),
-		tuning: tuning, log: options.Logger,
+		tuning: tuning,
 		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1),
 		tails: make(map[*tail]struct{}),
 	}
@@ -120,7 +120,7 @@ func (b *Broker) inspect() {
 	}
 	policy, limit := infoField(info, "maxmemory_policy"), infoField(info, "maxmemory")
 	if policy != "noeviction" && limit != "0" && limit != "" {
-		b.log.Warn("Redis may evict the record when its memory is full, which resets all subscribers; set maxmemory-policy noeviction",
+		b.log().Warn("Redis may evict the record when its memory is full, which resets all subscribers; set maxmemory-policy noeviction",
 			slog.String("maxmemory_policy", policy))
 	}
 }
@@ -134,8 +134,8 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// SetOptions changes the bounds, the timeout and AfterRestart of an open broker. The
-// others stay as they are. What the bounds do not keep is given up soon.
+// SetOptions changes the bounds, the timeout, AfterRestart and the logger of an open
+// broker. The others stay as they are. What the bounds do not keep is given up soon.
 func (b *Broker) SetOptions(options Options) {
 	options = options.withDefaults()
 	b.options.Store(&options)
@@ -144,6 +144,8 @@ func (b *Broker) SetOptions(options Options) {
 	default: // it is awake already
 	}
 }
+
+func (b *Broker) log() *slog.Logger { return b.options.Load().Logger }
 
 // State implements [sse.Broker]. It asks Redis.
 func (b *Broker) State(ctx context.Context) (sse.State, error) {
@@ -225,16 +227,21 @@ func (b *Broker) look(ctx context.Context, besides string) (look, error) {
 // lookFrom is look for one who has seen the entry at a position, whose time is zero
 // if it was not seen itself.
 func (b *Broker) lookFrom(ctx context.Context, besides string, at sse.Position, seen int64) (look, error) {
-	time := ""
+	when := ""
 	if seen != 0 {
-		time = strconv.FormatInt(seen, 10)
+		when = strconv.FormatInt(seen, 10)
 	}
-	args := append(b.settings(4), besides, at.Epoch, strconv.FormatUint(at.Seq, 10), time)
+	args := append(b.settings(4), besides, at.Epoch, strconv.FormatUint(at.Seq, 10), when)
+	sent := time.Now() // if the answer takes long, the server's clock seems to be ahead: a deadline is late then
 	r, err := b.run(ctx, lookScript, b.keys.all(), args)
 	if err != nil {
 		return look{}, err
 	}
-	return parseLook(r)
+	l, err := parseLook(r)
+	if err == nil {
+		b.clock.Store(&clock{server: l.now, here: sent})
+	}
+	return l, err
 }
 
 var _ sse.SharedBroker = (*Broker)(nil)

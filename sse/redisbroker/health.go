@@ -65,7 +65,7 @@ func (b *Broker) Health() error {
 func (b *Broker) failed(w work, err error) {
 	before := b.health.failures[w].Swap(&err)
 	if before == nil || (*before).Error() != err.Error() {
-		b.log.Error("cannot "+w.String()+" in Redis; trying again until it works", errorAttr(err))
+		b.log().Error("cannot "+w.String()+" in Redis; trying again until it works", errorAttr(err))
 	}
 	if w == writing {
 		select {
@@ -81,7 +81,7 @@ func (b *Broker) works(w work) {
 		return // as nearly always
 	}
 	if b.health.failures[w].Swap(nil) != nil {
-		b.log.Info("can " + w.String() + " in Redis again")
+		b.log().Info("can " + w.String() + " in Redis again")
 	}
 }
 

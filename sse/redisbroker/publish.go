@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -14,10 +15,10 @@ import (
 // those who publish at the same time. Once the events were sent, it waits for Redis
 // even if ctx is done, since only the answer tells whether they were kept.
 //
-// There is one case in which nobody can know: if the answer does not come, within
-// [Options.Timeout] or because the connection broke, the error matches
-// [sse.ErrUnavailable] and the events may be in the record, whole. A repeat by ID is
-// then answered with their positions.
+// There is one case in which nobody can know: if the connection breaks before the answer
+// has come, the error matches [sse.ErrUnavailable] and the events may be in the record,
+// whole. A repeat by ID is then answered with their positions. If a silent Redis goes on
+// after [Options.Timeout], it refuses what it was sent before.
 func (b *Broker) Publish(ctx context.Context, events []sse.Event) ([]sse.Position, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -33,19 +34,45 @@ func (b *Broker) Publish(ctx context.Context, events []sse.Event) ([]sse.Positio
 	if reason := b.health.silence(); reason != nil {
 		return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, reason)
 	}
-	args := b.tuning.publishArgs(b.settings(3+6*len(events)), events)
-	r, err := b.run(context.WithoutCancel(ctx), publishScript, b.keys.all(), args)
+	positions, err := b.publish(context.WithoutCancel(ctx), events)
+	if errors.Is(err, errLate) {
+		// The server's clock was changed, or is that of another server. Nothing was kept.
+		if _, err := b.look(ctx, lookOnly); err != nil {
+			return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
+		}
+		positions, err = b.publish(context.WithoutCancel(ctx), events)
+	}
+	if errors.Is(err, errReply) || errors.Is(err, errLate) {
+		return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
+	}
+	return positions, err
+}
+
+func (b *Broker) publish(ctx context.Context, events []sse.Event) ([]sse.Position, error) {
+	r, err := b.run(ctx, publishScript, b.keys.all(), b.publishArgs(b.deadline(), events))
 	if err != nil {
 		b.failed(writing, err)
 		return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
 	}
 	b.works(writing)
-	positions, err := parsePublished(r, len(events))
-	if errors.Is(err, errReply) {
-		return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
-	}
-	return positions, err
+	return parsePublished(r, len(events))
 }
+
+// A clock tells what the time was on the server when it was so much here.
+type clock struct {
+	server int64 // Unix, in microseconds
+	here   time.Time
+}
+
+// deadline returns when a publish that begins now is given up, by the server's clock.
+// What was sent to a server that is silent is still there when it speaks again, and
+// would be kept long after its publisher was told that it was not.
+func (b *Broker) deadline() int64 {
+	c := b.clock.Load()
+	return c.server + (time.Since(c.here) + b.options.Load().Timeout).Microseconds()
+}
+
+var errLate = errors.New("the clock of redis is ahead of what it was")
 
 func parsePublished(r rueidis.RedisResult, events int) ([]sse.Position, error) {
 	reply, err := r.ToArray()
@@ -58,6 +85,8 @@ func parsePublished(r rueidis.RedisResult, events int) ([]sse.Position, error) {
 		return parsePositions(reply[1:])
 	case err == nil && kind == "ended" && len(reply) == 5:
 		return nil, parseRefusal(reply[1:])
+	case err == nil && kind == "late":
+		return nil, errLate
 	case err == nil && kind == "full":
 		known, err := reply[1].AsInt64()
 		if err != nil {

@@ -73,9 +73,12 @@ func (b *Broker) settings(room int) []string {
 		strconv.FormatInt(max(o.MaxAge.Microseconds(), 1), 10), strconv.FormatInt(o.MaxBytes, 10))
 }
 
-// publishArgs appends what the publish script is told of the events.
-func (t *tuning) publishArgs(args []string, events []sse.Event) []string {
-	args = append(args, strconv.FormatInt(t.window.Microseconds(), 10), strconv.Itoa(t.repeats), strconv.Itoa(t.ended))
+// publishArgs returns what the publish script is told. The deadline is by the server's
+// clock.
+func (b *Broker) publishArgs(deadline int64, events []sse.Event) []string {
+	t := &b.tuning
+	args := append(b.settings(4+6*len(events)), strconv.FormatInt(t.window.Microseconds(), 10), strconv.Itoa(t.repeats), strconv.Itoa(t.ended),
+		strconv.FormatInt(deadline, 10))
 	for i := range events {
 		e := &events[i]
 		key := ""
@@ -94,7 +97,7 @@ type look struct {
 	epoch        string
 	life         string
 	head, oldest uint64
-	time         int64 // of the newest entry, Unix in microseconds
+	now          int64 // by the server's clock, Unix in microseconds
 	ended        []sse.Ended
 }
 
@@ -113,7 +116,7 @@ func parseLook(r rueidis.RedisResult) (l look, err error) {
 	l.life, errs[1] = reply[1].ToString()
 	l.head, errs[2] = reply[2].AsUint64()
 	l.oldest, errs[3] = reply[3].AsUint64()
-	l.time, errs[4] = reply[4].AsInt64()
+	l.now, errs[4] = reply[4].AsInt64()
 	l.ended, errs[5] = parseEnded(&reply[5])
 	return l, errors.Join(errs[:]...)
 }

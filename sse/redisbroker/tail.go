@@ -134,7 +134,7 @@ func (b *Broker) resume(l *look) {
 		return
 	}
 	err := goneError(b.at, l.epoch, l.oldest, l.head)
-	b.log.Warn("the record cannot be followed from where this node is", errorAttr(err))
+	b.log().Warn("the record cannot be followed from where this node is", errorAttr(err))
 	for t := range b.tails {
 		t.over <- err
 	}

@@ -1,13 +1,18 @@
 -- Orders and appends events, all or none.
 --
 -- ARGV   6 for how long ids are remembered, in µs   7 most ids   8 most ended channels
+--        9 the time in µs after which nobody waits for the answer any more
 --        and of each event: its id's key, its channels, how it ends them, its name, data and retry
 -- Reply  "ok", epoch, the seq of each event
 --        "ended", epoch, index of the event, channel, the seq that ended it or 0 for one of this publish
 --        "full", how many ids are remembered
+--        "late"
+
+-- The publisher was told that nothing was kept, and may publish the same again.
+if now > tonumber(ARGV[9]) then return {'late'} end
 
 local window = tonumber(ARGV[6])
-local first, fields = 8, 6
+local first, fields = 9, 6
 local count = (#ARGV - first) / fields
 
 -- Ids are remembered in two sets, of which the older is dropped when the younger begins: each for the
