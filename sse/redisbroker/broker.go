@@ -21,7 +21,7 @@ import (
 type Broker struct {
 	keys    keys
 	node    string // what other nodes know this one by
-	connect rueidis.ClientOption
+	connect atomic.Pointer[rueidis.ClientOption]
 	client  atomic.Pointer[rueidis.Client] // is replaced by reconnect
 	options atomic.Pointer[Options]
 	tuning  tuning
@@ -36,6 +36,7 @@ type Broker struct {
 	shut    bool           // nobody enters any more
 	doubts  chan struct{}  // holds one if it is in doubt whether Redis takes writes
 	trims   chan struct{}  // holds one if there may be something to give up
+	logins  chan struct{}  // holds one if the connections are to be made anew
 
 	// tailing guards what follows, and serialises deliver.
 	tailing sync.Mutex
@@ -46,7 +47,8 @@ type Broker struct {
 }
 
 // Open connects to Redis and opens the record, which begins if there is none. The
-// error says why it cannot. It takes some times [Options.Timeout] at most.
+// error says why it cannot, and matches [sse.ErrUnavailable] unless it is one of
+// [Options.Check]. It takes some times [Options.Timeout] at most.
 func Open(options Options) (*Broker, error) { return open(options, defaultTuning) }
 
 // A tuning is what only tests change.
@@ -74,15 +76,15 @@ func open(options Options, tuning tuning) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		keys: keys, connect: connect, node: sse.NewEpoch(),
-		tuning: tuning,
-		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1),
+		keys: keys, node: sse.NewEpoch(), tuning: tuning,
+		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1), logins: make(chan struct{}, 1),
 		tails: make(map[*tail]struct{}),
 	}
 	b.options.Store(&options)
+	b.connect.Store(&connect)
 	client, err := rueidis.NewClient(connect)
 	if err != nil {
-		return nil, fmt.Errorf("connect to Redis: %w", err)
+		return nil, fmt.Errorf("%w: connect to Redis: %w", sse.ErrUnavailable, err)
 	}
 	b.client.Store(&client)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -103,7 +105,7 @@ func (b *Broker) begin() error {
 	b.inspect()
 	l, err := b.look(b.ctx, lookOnly)
 	if err != nil {
-		return fmt.Errorf("open the record: %w", err)
+		return fmt.Errorf("%w: open the record: %w", sse.ErrUnavailable, err)
 	}
 	b.at, b.life = l.at(l.head), l.life
 	return nil
@@ -134,18 +136,31 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// SetOptions changes the bounds, the timeout, AfterRestart and the logger of an open
-// broker. The others stay as they are. What the bounds do not keep is given up soon.
+// SetOptions changes the settings of an open broker, whose record stays the one that it
+// is. What the bounds do not keep is given up soon. Connections are made anew if others
+// are needed, as for another password; until that works, those that there are go on.
 func (b *Broker) SetOptions(options Options) {
 	options = options.withDefaults()
-	b.options.Store(&options)
-	select {
-	case b.trims <- struct{}{}:
-	default: // it is awake already
+	before := b.options.Swap(&options)
+	signal(b.trims)
+	if options.sameLogin(before) {
+		return
+	}
+	if connect, err := options.client(); err == nil {
+		b.connect.Store(&connect)
+		signal(b.logins)
 	}
 }
 
 func (b *Broker) log() *slog.Logger { return b.options.Load().Logger }
+
+// signal wakes who waits for it, now or later.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is awake already
+	}
+}
 
 // State implements [sse.Broker]. It asks Redis.
 func (b *Broker) State(ctx context.Context) (sse.State, error) {
@@ -156,7 +171,7 @@ func (b *Broker) State(ctx context.Context) (sse.State, error) {
 	defer leave()
 	l, err := b.look(ctx, lookEnded)
 	if err != nil {
-		return sse.State{}, err
+		return sse.State{}, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
 	}
 	return sse.State{Oldest: l.at(l.oldest), Newest: l.at(l.head), Ended: l.ended}, nil
 }

@@ -68,10 +68,7 @@ func (b *Broker) failed(w work, err error) {
 		b.log().Error("cannot "+w.String()+" in Redis; trying again until it works", errorAttr(err))
 	}
 	if w == writing {
-		select {
-		case b.doubts <- struct{}{}:
-		default: // it is tried already
-		}
+		signal(b.doubts)
 	}
 }
 
@@ -94,6 +91,8 @@ func (b *Broker) watch() {
 			b.probe()
 		case <-b.trims:
 			_, _ = b.look(b.ctx, lookOnly) // the next look trims as well
+		case <-b.logins:
+			b.logInAnew()
 		case <-b.ctx.Done():
 			return
 		}
@@ -124,21 +123,42 @@ func (b *Broker) probe() {
 }
 
 // isElsewhere reports whether an error says that the master is another server, or that
-// this connection is not logged in any more.
+// this connection is not logged in any more, or could not be when it was made again by
+// itself, with a password that has changed since.
 func isElsewhere(err error) bool {
 	refused, ok := errors.AsType[*rueidis.RedisError](err)
-	return ok && (strings.Contains(refused.Error(), "READONLY") || strings.HasPrefix(refused.Error(), "NOAUTH"))
+	return ok && (strings.Contains(refused.Error(), "READONLY") ||
+		strings.HasPrefix(refused.Error(), "NOAUTH") || strings.HasPrefix(refused.Error(), "WRONGPASS"))
 }
 
 // reconnect replaces the connections: the name of the server may lead elsewhere by
 // now, which one that is open would never find out.
 func (b *Broker) reconnect() {
-	client, err := rueidis.NewClient(b.connect)
+	_ = b.tryReconnect() // the old ones say why
+}
+
+func (b *Broker) tryReconnect() error {
+	client, err := rueidis.NewClient(*b.connect.Load())
 	if err != nil {
-		return // the old one says why
+		return err
 	}
 	old := b.client.Swap(&client)
 	(*old).Close()
+	return nil
+}
+
+// logInAnew replaces the connections when others are wanted.
+func (b *Broker) logInAnew() {
+	err := b.tryReconnect()
+	if err == nil || b.ctx.Err() != nil {
+		return
+	}
+	b.log().Error("cannot connect to Redis with the new settings; trying again, and going on with the old connections", errorAttr(err))
+	select {
+	case <-time.After(probeEvery):
+		signal(b.logins)
+	case <-b.ctx.Done():
+	}
 }
 
 func errorAttr(err error) slog.Attr { return slog.Any("error", err) }

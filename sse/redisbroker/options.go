@@ -3,14 +3,10 @@ package redisbroker
 import (
 	"cmp"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // Options are a broker's settings. URL is all that must be set.
@@ -26,6 +22,8 @@ type Options struct {
 	//	unix:///run/redis.sock
 	//	redis://sentinel:26379?master_set=mymaster&addr=sentinel2:26379
 	//	redis://node1:6379?addr=node2:6379      a Cluster
+	//
+	// What is special in a URL must be escaped in a password, as in p%40ss.
 	URL string
 	// TLS are settings beyond those that follow from the URL, such as
 	// certificates. Nil leaves them as they are. They are used for Sentinels as well.
@@ -114,56 +112,3 @@ func (o *Options) keys() (keys, error) {
 }
 
 func (k *keys) all() []string { return []string{k.meta, k.record, k.ids, k.older, k.ended} }
-
-// refreshEvery is how often Sentinels are asked who the master is, in case their
-// message that it is another one was missed.
-const refreshEvery = 5 * time.Second
-
-// client returns the settings of the connections. Commands of all goroutines share
-// one; the tail has one of its own.
-func (o *Options) client() (rueidis.ClientOption, error) {
-	c, err := parseURL(o.URL)
-	if err != nil {
-		return c, err
-	}
-	if o.TLS != nil {
-		if c.TLSConfig == nil {
-			return c, errors.New("settings for TLS are given, but the URL does not begin with rediss://")
-		}
-		c.TLSConfig = o.TLS.Clone()
-	} else if c.TLSConfig != nil {
-		c.TLSConfig.ServerName = "" // that of the address: Sentinels and Clusters have several
-	}
-	if c.Sentinel.MasterSet != "" {
-		c.Sentinel.TLSConfig = c.TLSConfig
-		c.Sentinel.Username, c.Sentinel.Password = o.SentinelUsername, o.SentinelPassword
-		c.Sentinel.TopologyRefreshInterval = refreshEvery
-	}
-	c.ClientName = "caddy-sse"
-	c.Dialer.Timeout = o.Timeout
-	c.Dialer.KeepAlive = 2 * o.Timeout // and a ping as often while nothing is published
-	c.ConnWriteTimeout = o.Timeout
-	c.PipelineMultiplex = -1  // one connection
-	c.AlwaysPipelining = true // which is read all the time, so that its end is noticed when it comes
-	c.DisableCache = true
-	c.DisableRetry = true // of our own we know more
-	return c, nil
-}
-
-// parseURL reads a URL. Its errors do not quote it, as it may hold a password.
-func parseURL(text string) (rueidis.ClientOption, error) {
-	if text == "" {
-		return rueidis.ClientOption{}, errors.New("the URL of Redis is missing, as in redis://localhost:6379")
-	}
-	if _, err := url.Parse(text); err != nil {
-		if parsing, ok := errors.AsType[*url.Error](err); ok {
-			err = parsing.Err
-		}
-		return rueidis.ClientOption{}, fmt.Errorf("the URL of Redis cannot be read: %w", err)
-	}
-	c, err := rueidis.ParseURL(text)
-	if err != nil {
-		return c, fmt.Errorf("the URL of Redis cannot be used: %w", err)
-	}
-	return c, nil
-}
