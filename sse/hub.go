@@ -72,8 +72,8 @@ type Hub struct {
 	lost    chan struct{} // closed when the record can be followed no more
 	// questions wait for their answers; nil unless the broker is shared.
 	questions chan Question
-	reads   chan struct{} // holds a token for each who reads the record
-	closed  context.Context
+	reads     chan struct{} // holds a token for each who reads the record
+	closed    context.Context
 
 	// Events up to head are in their histories; of those up to settled
 	// every subscriber has been told as well. Both are written under mu.

@@ -8,14 +8,14 @@ import (
 // A sessionState is a session on its way to another hub, where its client has come
 // back.
 type sessionState struct {
-	Named     []string  `json:"named"`
-	Fixed     int32     `json:"fixed"`
-	Given     []string  `json:"given,omitempty"`
-	Withdrawn []string  `json:"withdrawn,omitempty"`
-	Changes   uint64    `json:"changes"`
-	Fills     []fillState `json:"fills,omitempty"`
-	Base      uint64    `json:"base"`
-	Number    uint64    `json:"number"`
+	Named     []string      `json:"named"`
+	Fixed     int32         `json:"fixed"`
+	Given     []string      `json:"given,omitempty"`
+	Withdrawn []string      `json:"withdrawn,omitempty"`
+	Changes   uint64        `json:"changes"`
+	Fills     []fillState   `json:"fills,omitempty"`
+	Base      uint64        `json:"base"`
+	Number    uint64        `json:"number"`
 	Keep      time.Duration `json:"keep"`
 }
 
@@ -120,4 +120,3 @@ func (h *Hub) takeIn(o *SubscribeOptions, s *sessionState) {
 	h.sessions[sess.connection] = sess
 	h.park(sess)
 }
-

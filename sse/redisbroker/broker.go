@@ -20,6 +20,7 @@ import (
 // [sse.Broker]. Create it with [Open].
 type Broker struct {
 	keys    keys
+	node    string // what other nodes know this one by
 	connect atomic.Pointer[rueidis.ClientOption]
 	client  atomic.Pointer[rueidis.Client] // is replaced by reconnect
 	options atomic.Pointer[Options]
@@ -58,9 +59,11 @@ type tuning struct {
 	// Then the record is looked at, so that a connection that is dead
 	// without an error, or a record that was lost, is noticed.
 	block time.Duration
+	// life is for how long a node counts as alive that says nothing.
+	life time.Duration
 }
 
-var defaultTuning = tuning{window: sse.RepeatWindow, repeats: sse.MaxRepeats, ended: sse.MaxEnded, block: 5 * time.Second}
+var defaultTuning = tuning{window: sse.RepeatWindow, repeats: sse.MaxRepeats, ended: sse.MaxEnded, block: 5 * time.Second, life: NodeLife}
 
 func open(options Options, tuning tuning) (*Broker, error) {
 	options = options.withDefaults()
@@ -73,7 +76,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		keys: keys, tuning: tuning,
+		keys: keys, node: sse.NewEpoch(), tuning: tuning,
 		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1), logins: make(chan struct{}, 1),
 		tails: make(map[*tail]struct{}),
 	}
@@ -93,6 +96,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 	}
 	b.running.Go(b.follow)
 	b.running.Go(b.watch)
+	b.running.Go(b.live)
 	return b, nil
 }
 
@@ -255,4 +259,4 @@ func (b *Broker) lookFrom(ctx context.Context, besides string, at sse.Position, 
 	return l, err
 }
 
-var _ sse.Broker = (*Broker)(nil)
+var _ sse.SharedBroker = (*Broker)(nil)

@@ -9,6 +9,8 @@
 //	record     stream: the entries, under the ids <life>-<seq>
 //	ids        hash: what stands for the ids of publishers -> seq; ids:older those before
 //	ended      sorted set: the channels that have ended, by the seq that ended them
+//	nodes      sorted set: the nodes, by when they last told that they are alive
+//	answers:…  list: the answers to a question, for some seconds
 //
 // A publish is one Lua script in one round trip: it refuses what comes too late for its
 // channel, knows repeats, numbers the events, appends them and gives up the oldest.
@@ -19,7 +21,8 @@
 //
 // Other programs may read the stream, whose fields are t (time, Unix in microseconds), c
 // (channels, separated by commas), n (name), d (data), r (retry in milliseconds), x (how
-// the event ends its channels) and b (bytes up to here). Nobody else may write to it.
+// the event ends its channels) and b (bytes up to here); or, in place of an event, a question
+// of a node to all: q (the question), i (its id) and f (the node). Nobody else may write to it.
 //
 // # What is promised
 //

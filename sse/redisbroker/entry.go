@@ -51,6 +51,7 @@ func parseEntry(epoch string, raw *rueidis.XRangeSlice) (life string, e sse.Entr
 	}
 	e.Position = sse.Position{Epoch: epoch, Seq: seq}
 	var at, retry, end int64
+	var q sse.Question
 	for _, f := range raw.FieldValues {
 		switch f.Field {
 		case fieldTime:
@@ -65,13 +66,22 @@ func parseEntry(epoch string, raw *rueidis.XRangeSlice) (life string, e sse.Entr
 			retry, err = strconv.ParseInt(f.Value, 10, 64)
 		case fieldEnd:
 			end, err = strconv.ParseInt(f.Value, 10, 64)
+		case fieldAsk:
+			q.Body = []byte(f.Value)
+		case fieldID:
+			q.ID = f.Value
+		case fieldFrom:
+			q.From = f.Value
 		}
 		if err != nil {
 			break
 		}
 	}
 	known := end >= 0 && end <= int64(sse.EndOnly) && retry >= 0 && retry <= sse.MaxRetry.Milliseconds()
-	if err != nil || at == 0 || len(e.Event.Channels) == 0 || !known {
+	if q.ID != "" {
+		e.Question = &q
+	}
+	if err != nil || at == 0 || (len(e.Event.Channels) == 0) != (e.Question != nil) || !known {
 		return "", e, fmt.Errorf("entry %s of the stream was not written by this version of caddy-sse", raw.ID)
 	}
 	e.Time = time.UnixMicro(at)
@@ -105,7 +115,7 @@ func newFilter(channels []string) *filter {
 
 func (f *filter) matches(e *sse.Event) bool {
 	if f.all {
-		return true
+		return len(e.Channels) > 0 // and no question
 	}
 	for _, name := range e.Channels {
 		if f.names[name] {

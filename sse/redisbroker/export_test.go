@@ -11,7 +11,7 @@ import (
 type Tuning struct {
 	Window         time.Duration
 	Repeats, Ended int
-	Block          time.Duration
+	Block, Life    time.Duration
 }
 
 // OpenTuned is Open with a tuning, of which zero is the default.
@@ -28,6 +28,9 @@ func OpenTuned(options Options, t Tuning) (*Broker, error) {
 	}
 	if t.Block > 0 {
 		tuned.block = t.Block
+	}
+	if t.Life > 0 {
+		tuned.life = t.Life
 	}
 	return open(options, tuned)
 }

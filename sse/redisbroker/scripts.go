@@ -22,10 +22,18 @@ var lookSource string
 //go:embed lua/page.lua
 var pageSource string
 
+//go:embed lua/ask.lua
+var askSource string
+
+//go:embed lua/beat.lua
+var beatSource string
+
 var (
 	publishScript = rueidis.NewLuaScript(recordSource + publishSource)
 	lookScript    = rueidis.NewLuaScript(recordSource + lookSource)
 	pageScript    = rueidis.NewLuaScript(pageSource)
+	askScript     = rueidis.NewLuaScript(recordSource + askSource)
+	beatScript    = rueidis.NewLuaScript(beatSource)
 )
 
 // What the look script is asked for besides.
@@ -43,6 +51,10 @@ const (
 	fieldData     = "d"
 	fieldRetry    = "r" // in milliseconds
 	fieldEnd      = "x"
+	// Of a question, which has none of those but the time:
+	fieldAsk  = "q"
+	fieldID   = "i"
+	fieldFrom = "f"
 )
 
 var errReply = errors.New("redis answered with something that this version of caddy-sse does not know")

@@ -53,6 +53,9 @@ func (b *Broker) tail(ctx context.Context, t *tail) error {
 	if err := l.check(t.at); err != nil {
 		return err
 	}
+	if _, err := b.beat(ctx, b.node); err != nil { // what is asked from now on is to be answered
+		return err
+	}
 	for {
 		attached, err := b.attach(t)
 		if err != nil {
