@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 // twoNodes is examples/two-nodes on other ports.
 type twoNodes struct {
 	*lab
+	redis    *redistest.Server
 	ports    *strings.Replacer
 	balancer string // base URLs
 	node     [2]string
@@ -26,11 +28,10 @@ type twoNodes struct {
 
 func runTwoNodes(t *testing.T) *twoNodes {
 	t.Helper()
-	redis := redistest.StartTCP(t)
-	t.Setenv("REDIS_URL", "redis://"+redis.Address())
+	s := &twoNodes{lab: newLab(t), redis: redistest.StartTCP(t)}
+	t.Setenv("REDIS_URL", "redis://"+s.redis.Address())
 	t.Setenv("SSE_TOKEN", "secret")
-	s := &twoNodes{lab: newLab(t)}
-	var replace []string
+	replace := []string{"lb_try_duration 30s", "lb_try_duration 1s"} // nobody likes to wait for it
 	var free [4]int
 	for i, port := range []string{":8080", ":8081", ":8082", ":9090"} {
 		free[i] = caddytest.FreePort(t)
@@ -145,4 +146,18 @@ func TestTwoNodes(t *testing.T) {
 	if how != "complete" {
 		t.Errorf("who lost the node was told %q", how)
 	}
+
+	s.redis.Stop()
+	eventually(t, "a new stream is told to come back", func() bool {
+		r, err := s.client.Get(s.balancer + "/events?channel=news")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		if r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("got status %d with %q", r.StatusCode, r.Header.Get("Content-Type"))
+		}
+		first, err := bufio.NewReader(r.Body).ReadString('\n')
+		return err == nil && first == "retry: 10000\n"
+	})
 }
