@@ -2,6 +2,7 @@ package redisbroker_test
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,26 @@ func TestSilentTail(t *testing.T) {
 	n.publishes(named("x", "1"))
 	n.received("1")
 	n.stays()
+}
+
+// Publishers do not queue up for a silent Redis.
+func TestNobodyWaitsTwice(t *testing.T) {
+	s := redistest.Start(t)
+	n := startTuned(t, s, redisbroker.Options{Timeout: 200 * time.Millisecond}, redisbroker.Tuning{Block: time.Hour})
+	n.publishes(on("a", "1"))
+	s.Suspend()
+	n.refuses(on("a", "no"))
+	for range 100 {
+		n.refuses(on("a", "no"))
+	}
+	s.Resume()
+	n.healthy()
+	n.publishes(on("a", "2"))
+	// Whoever waits for it in vain connects again.
+	if made, err := strconv.Atoi(s.Info("stats", "total_connections_received")); err != nil || made > 40 {
+		t.Errorf("%d connections were made, %v", made, err)
+	}
+	n.keeps("1", "2")
 }
 
 // A broker closes though Redis is silent.
