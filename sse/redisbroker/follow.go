@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// followEntries is how many entries are taken at a time.
-	followEntries = 256
+	// followEntries is how many entries are taken at a time. They may be large.
+	followEntries = 64
 	// The pause before the next attempt to follow the record, the first time
 	// and at most.
 	leastPause = 50 * time.Millisecond
@@ -36,6 +36,9 @@ func (b *Broker) follow() {
 		}
 		if !errors.Is(err, errMoved) {
 			b.failed(following, err)
+		}
+		if isElsewhere(err) {
+			b.reconnect()
 		}
 		if progress {
 			pause = leastPause
