@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 		{"h2 -streams 20 -events 20 -rounds 1", map[string]int{"| caddy |": 3, "| naive |": 3, "| HTTP/2 over TLS: ": 2}},
 		{"peers -streams 20 -events 20 -rounds 1", peerRows()},
 		{"burst -streams 20 -events 5 -rounds 1", map[string]int{"| loop |": 1, "| caddy |": 1, "| p99 of one event": 1}},
-		{"slow -streams 20 -megabytes 1 -size 65536 -every 5ms -rounds 2", map[string]int{"| without it": 1, "| with it": 1, "| bytes of memory": 1}},
+		{"slow -streams 20 -megabytes 1 -size 65536 -every 5ms -rounds 2", map[string]int{"| without it": 1, "| with it": 1, "| bytes that memory": 1}},
 		{"reload -streams 20 -reloads 2 -rounds 1", map[string]int{"| 0 | 0 |": 1, "| events lost by reloads | 0 | 0 ": 1}},
 		{"storm -streams 40 -channels 7 -events 10 -rounds 1", map[string]int{"| memory |": 14, "| bolt |": 18}},
 		{"record -events 4000 -keep 500 -rounds 1 -sharing 100ms", map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1}},
