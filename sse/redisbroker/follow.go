@@ -13,6 +13,8 @@ import (
 )
 
 const (
+	// lookEvery is how often the record is looked at though entries come.
+	lookEvery = time.Minute
 	// followEntries is how many entries are taken at a time. They may be large.
 	followEntries = 64
 	// The pause before the next attempt to follow the record, the first time
@@ -61,7 +63,7 @@ func (b *Broker) followOn() (progress bool, err error) {
 		}
 		b.resume(&l)
 		b.works(following)
-		for {
+		for looked := time.Now(); time.Since(looked) < lookEvery; {
 			entries, err := b.next()
 			if err != nil {
 				return progress, err
