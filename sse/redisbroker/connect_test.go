@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -172,6 +173,22 @@ func TestSentinel(t *testing.T) {
 	n.healthy()
 	if replica.Info("replication", "role") != "master" {
 		t.Error("the replica did not take over; this test shows nothing")
+	}
+}
+
+// An operator is told that Redis may evict the record.
+func TestEvictionIsToldOf(t *testing.T) {
+	for policy, told := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
+		s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
+		var log strings.Builder
+		n := start(t, s, redisbroker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		n.works()
+		n.cancel()
+		<-n.done
+		n.Close()
+		if got := strings.Contains(log.String(), "maxmemory-policy"); got != told {
+			t.Errorf("%s: the log says %q", policy, log.String())
+		}
 	}
 }
 
