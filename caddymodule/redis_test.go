@@ -21,11 +21,11 @@ func redis(url, settings string) string {
 	return fmt.Sprintf("sse {\n broker redis %s {\n max_events 1000\n %s\n }\n }", url, settings)
 }
 
-// expectNoSecret checks that what somebody may read does not hold a password.
-func expectNoSecret(t *testing.T, text, password string) {
+// expectNoSecret checks that what somebody may read does not hold what he may not.
+func expectNoSecret(t *testing.T, text, secret string) {
 	t.Helper()
-	if strings.Contains(text, password) {
-		t.Errorf("the password is in %q", text)
+	if strings.Contains(text, secret) {
+		t.Errorf("%q is in %q", secret, text)
 	}
 }
 
@@ -81,6 +81,45 @@ func TestRedisAway(t *testing.T) {
 	l.publish("news", "comes")
 	expectData(t, s, "comes")
 	l.expectMetrics(map[string]float64{`healthy{hub="default"}`: 1})
+}
+
+// TestRedisGoesAway holds what works while Redis is away that was there: streams, also
+// new ones, which resume from memory. What needs Redis is refused, and clients are not
+// told where it is.
+func TestRedisGoesAway(t *testing.T) {
+	server := redistest.Start(t)
+	l := loadLab(t, redis(server.URL(), ""), "sse /events {\n allow *\n keepalive 50ms\n }")
+	s, o := l.open("?channel=news&connection=6e9c0f1e-7a5b-4d3e-9b1a-0123456789ab")
+	l.publish("news", "one")
+	l.publish("news", "two")
+	expectData(t, s, "one")
+	first := s.LastEventID()
+	expectData(t, s, "two")
+
+	server.Kill()
+	eventually(t, "it is noticed", func() bool { return l.do("GET", l.admin+"/sse/health", "").StatusCode == 503 })
+	l.do("POST", l.admin+"/sse/publish/news", "lost").problem(t, 503, "nothing was published")
+	again, how := l.open("?channel=news", "Last-Event-ID: "+first)
+	expectData(t, again, "two")
+	if how.Resume != "complete" {
+		t.Errorf("got %+v", how)
+	}
+	change := l.do("POST", l.site+"/events?connection="+o.Connection, `{"subscribe":["other"]}`, "Content-Type: application/json")
+	change.problem(t, 503, "nothing was changed")
+	expectNoSecret(t, change.body, server.Socket)
+	// What is asked of all nodes is asked by Redis.
+	l.do("DELETE", l.admin+"/sse/connections/"+o.Connection, "").problem(t, 503)
+	l.do("GET", l.admin+"/sse/connections?channel=news", "").problem(t, 503)
+
+	server.Restart()
+	l.healthy()
+	expectClosed(t, again, "drain")
+	reset, how := l.open("?channel=news", "Last-Event-ID: "+again.LastEventID())
+	if how.Resume != "reset" || len(how.Reset) != 1 || how.Reset[0].Reason != "epoch" {
+		t.Errorf("got %+v", how)
+	}
+	l.publish("news", "of another record")
+	expectData(t, reset, "of another record")
 }
 
 // healthy waits until the hub is.

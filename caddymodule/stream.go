@@ -131,6 +131,19 @@ func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) e
 	return nil
 }
 
+// errAway is what clients are told of a broker that is away. Where it is, and what it
+// said, is for those who run it.
+var errAway = fmt.Errorf("%w: it is away for the moment", sse.ErrUnavailable)
+
+// discreet returns what a client may know of an error.
+func (s *Subscribe) discreet(err error) error {
+	if !errors.Is(err, sse.ErrUnavailable) {
+		return err
+	}
+	s.log.Debug("the broker is away", slog.Any("error", err))
+	return errAway
+}
+
 // refuseStream answers a client that the hub did not let in.
 func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	switch {
@@ -146,7 +159,7 @@ func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	case errors.Is(err, sse.ErrConnection):
 		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	}
-	return s.turnAway(w, refusedUnavailable, err)
+	return s.turnAway(w, refusedUnavailable, s.discreet(err))
 }
 
 // tooMany says of what there are as many streams as may be.
