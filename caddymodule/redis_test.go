@@ -88,7 +88,9 @@ func TestRedisAway(t *testing.T) {
 // told where it is.
 func TestRedisGoesAway(t *testing.T) {
 	server := redistest.Start(t)
-	l := loadLab(t, redis(server.URL(), ""), "sse /events {\n allow *\n keepalive 50ms\n }")
+	option := strings.Replace(redis(server.URL(), ""), "broker", "history 2 1h\n broker", 1)
+	l := loadLab(t, option, "sse /events {\n allow *\n keepalive 50ms\n }\n sse /strict {\n allow *\n overload 503\n }")
+	l.publish("news", "zero")
 	s, o := l.open("?channel=news&connection=6e9c0f1e-7a5b-4d3e-9b1a-0123456789ab")
 	l.publish("news", "one")
 	l.publish("news", "two")
@@ -104,6 +106,11 @@ func TestRedisGoesAway(t *testing.T) {
 	if how.Resume != "complete" {
 		t.Errorf("got %+v", how)
 	}
+	older := "Last-Event-ID: " + strings.TrimSuffix(first, "2") + "0" // whose events are only in Redis
+	expectClosed(t, ssetest.Open(t, l.client, l.site+"/events?channel=news", l.request("GET", l.site, nil, older).Header), "busy")
+	refused := l.do("GET", l.site+"/strict?channel=news", "", older)
+	refused.problem(t, 503)
+	expectNoSecret(t, refused.body, server.Socket)
 	change := l.do("POST", l.site+"/events?connection="+o.Connection, `{"subscribe":["other"]}`, "Content-Type: application/json")
 	change.problem(t, 503, "nothing was changed")
 	expectNoSecret(t, change.body, server.Socket)

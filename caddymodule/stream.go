@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -135,12 +136,19 @@ func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) e
 // said, is for those who run it.
 var errAway = fmt.Errorf("%w: it is away for the moment", sse.ErrUnavailable)
 
+// forClients are the errors of a hub that are about what a client asks for, or about the
+// hub itself. All others are the broker's.
+var forClients = []error{
+	sse.ErrDraining, sse.ErrClosed, sse.ErrNoConnection, sse.ErrChannel,
+	sse.ErrChange, sse.ErrWithdrawn, sse.ErrOvertaken, sse.ErrChanging,
+}
+
 // discreet returns what a client may know of an error.
 func (s *Subscribe) discreet(err error) error {
-	if !errors.Is(err, sse.ErrUnavailable) {
+	if slices.ContainsFunc(forClients, func(known error) bool { return errors.Is(err, known) }) {
 		return err
 	}
-	s.log.Debug("the broker is away", slog.Any("error", err))
+	s.log.Debug("the broker does not do what a client asks for", slog.Any("error", err))
 	return errAway
 }
 

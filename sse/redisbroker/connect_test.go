@@ -58,13 +58,24 @@ func TestPassword(t *testing.T) {
 
 // least is what a user must be allowed, as the documentation says.
 const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hget +hlen +unlink +exists +rename " +
-	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zremrangebyrank +zremrangebyscore +ping +hello"
+	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zrangebyscore +zrem +zremrangebyrank +zremrangebyscore +rpush +blpop +expire +ping +hello"
 
 func TestLeastUser(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(docs), " resetchannels "+least+"\n") {
+		t.Errorf("docs/config.md does not say %s", least)
+	}
 	s := redistest.StartTCP(t)
 	s.Do(append([]string{"ACL", "SETUSER", "hub", "on", ">pass", "resetchannels"}, strings.Fields(least)...)...)
 	n := start(t, s, redisbroker.Options{URL: "redis://hub:pass@" + s.Address(), MaxEvents: 3})
 	n.works()
+	n.answering("hub")
+	if answers, err := n.Ask(t.Context(), []byte("who?")); err != nil || len(answers) != 1 {
+		t.Errorf("Ask: %q, %v", answers, err)
+	}
 	end := on("over", "bye")
 	end.End = 1
 	n.publish(named("x", "1"), end, on("a", "2"))
