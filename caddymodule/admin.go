@@ -48,6 +48,9 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	hub, err := chooseHub(r)
 	if err == nil {
+		err = hub.awaitOr503(r.Context())
+	}
+	if err == nil {
 		q := requests{hub: hub, maxBody: defaultMaxBody, ownQuery: "hub", ending: a.endingOf(hub)}
 		err = q.serve(w, r, strings.TrimPrefix(r.URL.Path, adminBase))
 	}
@@ -73,7 +76,8 @@ func (a *Admin) endingOf(hub *liveHub) <-chan struct{} {
 	}
 }
 
-// servedHubs returns the hubs of the configuration that is in force. One that is
+// servedHubs returns the hubs of the configuration that is in force, which need not be
+// open. One that is
 // about to be may have another of the same name already, and may still fail.
 // While the first one starts, it is that.
 func servedHubs() []*liveHub {
@@ -85,7 +89,7 @@ func servedHubs() []*liveHub {
 	if err != nil {
 		return nil
 	}
-	return app.(*App).live()
+	return app.(*App).all()
 }
 
 // noHub says that there is none, or none yet: Caddy's admin endpoint is there

@@ -238,8 +238,8 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := a.authenticate(r, &q); err != nil {
 		return err
 	}
-	if err := q.hub.await(r.Context()); err != nil {
-		return publishProblem(err)
+	if err := q.hub.awaitOr503(r.Context()); err != nil {
+		return err
 	}
 	if path, ok := belowBase(r.URL.Path, a.Base); ok {
 		return q.serve(w, r, path)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -157,7 +158,7 @@ func (c *Hub) drain() time.Duration {
 }
 
 // hub returns the hub of that name, on which the app holds a reference until its
-// Cleanup. It is open when the app has started.
+// Cleanup. It is open when the app has started, if its broker could be reached.
 func (a *App) hub(name string) (*liveHub, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -223,7 +224,7 @@ func (h handler) Handle(ctx context.Context, _ caddy.Event) error {
 // cannot start, must change nothing. Little can make it fail later; what it has changed
 // is then changed back when it is cleaned up.
 func (a *App) started(context.Context) {
-	for _, live := range a.live() {
+	for _, live := range a.all() {
 		live.apply(a)
 	}
 	a.mu.Lock()
@@ -290,15 +291,17 @@ func (a *App) config(name string) *Hub {
 	return &Hub{broker: MemoryBroker{}}
 }
 
-// Start opens the hubs that no earlier configuration had. They take on the
-// settings when everything has started.
+// Start opens the hubs that no earlier configuration had, all at once, since a broker
+// may be silent. They take on the settings when everything has started.
 func (a *App) Start() error {
-	for _, live := range a.all() {
-		if err := live.open(a.config(live.name), a.log); err != nil {
-			return err
-		}
+	all := a.all()
+	errs := make([]error, len(all))
+	var opening sync.WaitGroup
+	for i, live := range all {
+		opening.Go(func() { errs[i] = live.open(a.config(live.name), a.log) })
 	}
-	return nil
+	opening.Wait()
+	return cmp.Or(errs...)
 }
 
 // Stop does nothing: hubs end when the last configuration that holds them is

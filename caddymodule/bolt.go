@@ -82,7 +82,7 @@ func (b *BoltBroker) check() error {
 func (b *BoltBroker) Identity() string { return "bolt " + b.path }
 
 // Open implements [Broker].
-func (b *BoltBroker) Open(log *slog.Logger) (sse.Broker, error) {
+func (b *BoltBroker) Open(_ string, log *slog.Logger) (sse.Broker, error) {
 	return boltbroker.Open(b.path, b.options(log))
 }
 

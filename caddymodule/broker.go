@@ -20,9 +20,11 @@ type Broker interface {
 	// give a hub the same identity share the live hub over a reload,
 	// whatever else they say.
 	Identity() string
-	// Open opens the record, which logs there until Apply says otherwise. It
-	// is closed when no configuration has a hub on it any more.
-	Open(log *slog.Logger) (sse.Broker, error)
+	// Open opens the record of a hub, which logs there until Apply says otherwise.
+	// It is closed when no configuration has a hub on it any more. An error that
+	// matches [sse.ErrUnavailable] does not keep Caddy from starting: Open is called
+	// again until it works. What else is wrong does.
+	Open(hub string, log *slog.Logger) (sse.Broker, error)
 	// Apply gives the settings of this configuration to a live record, which
 	// it or an earlier configuration of the same identity opened.
 	Apply(record sse.Broker, log *slog.Logger)
@@ -45,7 +47,7 @@ func (MemoryBroker) CaddyModule() caddy.ModuleInfo {
 func (MemoryBroker) Identity() string { return "memory" }
 
 // Open implements [Broker].
-func (MemoryBroker) Open(*slog.Logger) (sse.Broker, error) { return sse.NewMemoryBroker(), nil }
+func (MemoryBroker) Open(string, *slog.Logger) (sse.Broker, error) { return sse.NewMemoryBroker(), nil }
 
 // Apply implements [Broker]. There is nothing to set.
 func (MemoryBroker) Apply(sse.Broker, *slog.Logger) {}

@@ -36,7 +36,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 // UnmarshalCaddyfile adds a hub from Caddyfile tokens. Syntax:
 //
 //	sse [<hub>] {
-//	    broker   memory | bolt <file> { … }
+//	    broker   memory | bolt <file> { … } | redis <url> { … }
 //	    history  <count> <age>
 //	    memory   <size>
 //	    drain    <duration> | off

@@ -34,7 +34,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 		return errQuery()
 	}
 	if err := s.hub.await(r.Context()); err != nil {
-		return publishProblem(err)
+		return changeProblem(err)
 	}
 	// Whoever asks learns no more of a connection that is not theirs than that
 	// they do not know it.
@@ -54,7 +54,7 @@ func (s *Subscribe) change(w http.ResponseWriter, r *http.Request, c *client) er
 	ask.MaxChannels, ask.ReplayLimit, ask.Expires = s.Limits.Channels, s.Limits.Replay, c.expires
 	channels, err := s.hub.current().Change(r.Context(), connection, c.user, ask)
 	if err != nil {
-		return changeProblem(err)
+		return changeProblem(s.discreet(err))
 	}
 	s.route.reconsider(owner{connection, c.user}, s.rules)
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "stream changed",
@@ -72,7 +72,7 @@ func (s *Subscribe) ownConnection(ctx context.Context, query url.Values, c *clie
 	}
 	if isConnection(ids[0]) {
 		if session, err = s.hub.current().Knows(ctx, ids[0], c.user); err != nil {
-			return "", 0, publishProblem(err)
+			return "", 0, changeProblem(s.discreet(err))
 		}
 	}
 	if session == 0 {

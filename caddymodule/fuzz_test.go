@@ -228,6 +228,7 @@ func FuzzCaddyfile(f *testing.F) {
 		"sse_api @m {\n\tunauthenticated {\n\t}\n}",
 		"sse stocks {\n\tbroker memory {\n\t}\n\thistory 1 1s\n\tdrain off\n}",
 		"sse {\n\tbroker memory\n\tmemory 1MiB\n}\nsse {\n}",
+		"sse {\n\tbroker redis rediss://u:p@h/1 {\n\t\tafter_restart go_on\n\t\ttls {\n\t\t\tca a\n\t\t\tcertificate b c\n\t\t}\n\t\tsentinel_auth x\n\t}\n}",
 		"sse \"\" {\n\tlimits {}\n}", "sse {\n\tchannel {\n}", "sse_api {", "sse_api /", "sse_api *", "sse }", "sse {\n\tkeepalive\n\toff\n}",
 	} {
 		f.Add(seed)

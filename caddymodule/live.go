@@ -2,9 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -37,11 +34,15 @@ type liveHub struct {
 	key     hubKey
 	broker  sse.Broker
 	hub     atomic.Pointer[sse.Hub] // once it is opened; another one when its record was lost
-	opening sync.Mutex
-	opened  chan struct{}   // closed when the hub can be used
-	gone    context.Context // done when no configuration has it any more
+	opened  chan struct{}           // closed when the hub can be used
+	gone    context.Context         // done when no configuration has it any more
 	end     context.CancelFunc
-	running sync.WaitGroup // what watches it
+	running sync.WaitGroup // what opens and watches it
+
+	opening sync.Mutex            // is held while it is opened, and guards first
+	first   wish                  // with what it was tried at first
+	late    chan struct{}         // closed when that failed, and it is tried again
+	away    atomic.Pointer[error] // why the last attempt failed
 
 	mu   sync.Mutex // guards apps, and is held while one is applied
 	apps succession[*App]
@@ -58,7 +59,7 @@ type liveHub struct {
 func acquireHub(name string, config *Hub) (*liveHub, error) {
 	key := hubKey{name, config.broker.Identity()}
 	value, _, err := hubs.LoadOrNew(key, func() (caddy.Destructor, error) {
-		l := &liveHub{name: name, key: key, opened: make(chan struct{})}
+		l := &liveHub{name: name, key: key, opened: make(chan struct{}), late: make(chan struct{})}
 		l.gone, l.end = context.WithCancel(context.Background())
 		return l, nil
 	})
@@ -68,53 +69,8 @@ func acquireHub(name string, config *Hub) (*liveHub, error) {
 	return value.(*liveHub), nil
 }
 
-// open opens the hub, unless an earlier configuration has.
-func (l *liveHub) open(config *Hub, log *slog.Logger) error {
-	l.opening.Lock()
-	defer l.opening.Unlock()
-	if l.isOpen() {
-		return nil
-	}
-	broker, err := config.broker.Open(log)
-	if err != nil {
-		return fmt.Errorf("open hub %s: %w", l.name, err)
-	}
-	l.options, l.drainTime = config.options(log), config.drain()
-	hub, err := sse.NewHub(context.Background(), broker, l.options)
-	if err != nil {
-		return fmt.Errorf("open hub %s: %w", l.name, errors.Join(err, broker.Close()))
-	}
-	l.broker = broker
-	l.hub.Store(hub)
-	close(l.opened)
-	l.running.Go(l.watch)
-	return nil
-}
-
 // current returns the hub, which must be open. It may be another one the next time.
 func (l *liveHub) current() *sse.Hub { return l.hub.Load() }
-
-func (l *liveHub) isOpen() bool {
-	select {
-	case <-l.opened:
-		return true
-	default:
-		return false
-	}
-}
-
-// await returns when the hub can be used. Caddy's apps start in no certain
-// order, so a request may come first.
-func (l *liveHub) await(ctx context.Context) error {
-	select {
-	case <-l.opened:
-		return nil
-	case <-l.gone.Done():
-		return sse.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // apply gives the hub the settings of a configuration that has started.
 func (l *liveHub) apply(a *App) {
@@ -128,12 +84,29 @@ func (l *liveHub) apply(a *App) {
 func (l *liveHub) retire(a *App) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if before, changed := l.apps.end(a); changed {
-		l.enforce(before)
+	l.apps.end(a)
+	l.settleLocked() // even if it had not started: it may have opened the hub
+}
+
+// settle gives the hub the settings in force, if there are any.
+func (l *liveHub) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settleLocked()
+}
+
+func (l *liveHub) settleLocked() {
+	if a, ok := l.apps.current(); ok {
+		l.enforce(a)
 	}
 }
 
+// enforce does nothing to a hub that is not open: it is given the settings in force
+// when it is.
 func (l *liveHub) enforce(a *App) {
+	if !l.isOpen() {
+		return
+	}
 	config := a.config(l.name)
 	config.broker.Apply(l.broker, a.log)
 	l.options = config.options(a.log)
@@ -141,24 +114,28 @@ func (l *liveHub) enforce(a *App) {
 	l.current().SetOptions(l.options)
 }
 
-// Destruct implements caddy.Destructor: no configuration uses the hub any more.
+// Destruct implements caddy.Destructor: no configuration uses the hub any more. It waits
+// for an attempt to open it, which brokers bound.
 func (l *liveHub) Destruct() error {
 	l.end()
+	l.running.Wait()
 	if !l.isOpen() {
 		return nil
 	}
-	l.running.Wait()
 	l.current().Close()
 	return l.broker.Close()
 }
 
 // liveHubs returns all hubs of the process that are open, sorted by name.
 func liveHubs() []*liveHub {
+	return slices.DeleteFunc(allHubs(), func(l *liveHub) bool { return !l.isOpen() })
+}
+
+// allHubs returns the others as well.
+func allHubs() []*liveHub {
 	var found []*liveHub
 	hubs.Range(func(_, value any) bool {
-		if live := value.(*liveHub); live.isOpen() {
-			found = append(found, live)
-		}
+		found = append(found, value.(*liveHub))
 		return true
 	})
 	slices.SortFunc(found, func(a, b *liveHub) int { return strings.Compare(a.name, b.name) })

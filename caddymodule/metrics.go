@@ -13,6 +13,7 @@ import (
 // configuration a registry of its own, so counters kept there would begin
 // anew with each reload; the hubs' live on.
 var (
+	healthy         = describe("healthy", "Whether the hub can publish and deliver: 1, or 0.")
 	streamsOpen     = describe("streams_open", "Streams that are open now.")
 	channelsKnown   = describe("channels", "Channels that have subscribers or had events.")
 	keptBytes       = describe("kept_bytes", "Memory of the events that are kept for replay.")
@@ -45,22 +46,37 @@ type collector struct{}
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{streamsOpen, channelsKnown, keptBytes, eventsPublished, eventsDelivered, streamsClosed, resets, requestsRefused, sessionsAway, sessionsLost} {
+	for _, d := range []*prometheus.Desc{healthy, streamsOpen, channelsKnown, keptBytes, eventsPublished, eventsDelivered, streamsClosed, resets, requestsRefused, sessionsAway, sessionsLost} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (collector) Collect(ch chan<- prometheus.Metric) {
-	seen := ""
+	seen := make(map[string]bool)
 	for _, live := range liveHubs() {
 		// Two of one name are there for the moment of a reload that gives
 		// the hub another broker.
-		if live.name != seen {
+		if !seen[live.name] {
 			collectHub(ch, live.name, live.current().Stats(), live.refused.snapshot())
+			collectHealth(ch, live.name, live.current().Health())
 		}
-		seen = live.name
+		seen[live.name] = true
 	}
+	for _, live := range allHubs() {
+		if !seen[live.name] && live.away.Load() != nil {
+			collectHealth(ch, live.name, errNotOpen)
+		}
+		seen[live.name] = true
+	}
+}
+
+func collectHealth(ch chan<- prometheus.Metric, hub string, health error) {
+	value := 1.0
+	if health != nil {
+		value = 0
+	}
+	ch <- prometheus.MustNewConstMetric(healthy, prometheus.GaugeValue, value, hub)
 }
 
 func collectHub(ch chan<- prometheus.Metric, hub string, stats sse.Stats, refused map[refusal]uint64) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -131,6 +132,26 @@ func (s *Subscribe) turnAway(w http.ResponseWriter, why refusal, reason error) e
 	return nil
 }
 
+// errAway is what clients are told of a broker that is away. Where it is, and what it
+// said, is for those who run it.
+var errAway = fmt.Errorf("%w: it is away for the moment", sse.ErrUnavailable)
+
+// forClients are the errors of a hub that are about what a client asks for, or about the
+// hub itself. All others are the broker's.
+var forClients = []error{
+	sse.ErrDraining, sse.ErrClosed, sse.ErrNoConnection, sse.ErrChannel,
+	sse.ErrChange, sse.ErrWithdrawn, sse.ErrOvertaken, sse.ErrChanging,
+}
+
+// discreet returns what a client may know of an error.
+func (s *Subscribe) discreet(err error) error {
+	if slices.ContainsFunc(forClients, func(known error) bool { return errors.Is(err, known) }) {
+		return err
+	}
+	s.log.Debug("the broker does not do what a client asks for", slog.Any("error", err))
+	return errAway
+}
+
 // refuseStream answers a client that the hub did not let in.
 func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	switch {
@@ -146,7 +167,7 @@ func (s *Subscribe) refuseStream(w http.ResponseWriter, err error) error {
 	case errors.Is(err, sse.ErrConnection):
 		return problemf(http.StatusForbidden, "another client has a stream of that connection open: make an id of your own, such as a random UUID, for each").in("connection")
 	}
-	return s.turnAway(w, refusedUnavailable, err)
+	return s.turnAway(w, refusedUnavailable, s.discreet(err))
 }
 
 // tooMany says of what there are as many streams as may be.

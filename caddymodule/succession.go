@@ -12,6 +12,14 @@ type succession[T comparable] struct{ live []T }
 // begin notes what a configuration says that has started.
 func (s *succession[T]) begin(t T) { s.live = append(s.live, t) }
 
+// current returns what the configuration in force says, if there is one.
+func (s *succession[T]) current() (inForce T, ok bool) {
+	if len(s.live) == 0 {
+		return inForce, false
+	}
+	return s.live[len(s.live)-1], true
+}
+
 // end forgets what a configuration says that is no more, if it had started. It reports
 // whether another is in force for that, and what it says.
 func (s *succession[T]) end(t T) (inForce T, changed bool) {
@@ -21,8 +29,8 @@ func (s *succession[T]) end(t T) (inForce T, changed bool) {
 	}
 	wasInForce := at == len(s.live)-1
 	s.live = slices.Delete(s.live, at, at+1)
-	if wasInForce && len(s.live) > 0 {
-		return s.live[len(s.live)-1], true
+	if wasInForce {
+		return s.current()
 	}
 	return inForce, false
 }

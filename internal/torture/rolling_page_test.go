@@ -45,6 +45,8 @@ type pageView struct {
 	open   bool
 	at     sse.Position
 	events int
+	opens  int      // streams
+	beats  int      // keepalives
 	drains int      // streams that ended because the server was about to stop
 	resets []string // reasons
 }
@@ -156,6 +158,9 @@ func (p *page) take(f frame, seen *ssetest.HistoryConnection) error {
 		if f.hasID {
 			v.at = at
 		}
+		if !f.hasData && f.retry == 0 {
+			v.beats++
+		}
 		v.note(f.message)
 	})
 	return nil
@@ -163,8 +168,11 @@ func (p *page) take(f frame, seen *ssetest.HistoryConnection) error {
 
 func (v *pageView) note(m sse.Message) {
 	switch {
-	case m.Event == "hub:open":
-		v.open = true
+	case m.Event == "hub:open", m.Event == "hub:reset":
+		if m.Event == "hub:open" {
+			v.open = true
+			v.opens++
+		}
 		for _, reason := range []sse.ResetReason{sse.ResetEpoch, sse.ResetExpired, sse.ResetLimit, sse.ResetUnknown} {
 			if strings.Contains(m.Data, fmt.Sprintf(`"reason":%q`, reason)) {
 				v.resets = append(v.resets, string(reason))

@@ -32,14 +32,14 @@ type rollingNode struct {
 }
 
 // newRollingSite starts the balancer, before any node. RECORD in the broker is a
-// file, of each node its own unless they share it.
-func newRollingSite(t *testing.T, broker string, share bool) *rollingSite {
+// file, of each node its own or the same.
+func newRollingSite(t *testing.T, broker string, whose record) *rollingSite {
 	// The balancer holds requests back while there is no node, for longer than polls may.
 	s := &rollingSite{t: t, client: &http.Client{Transport: newClients(t).post.Transport, Timeout: time.Second}}
 	dir := filepath.ToSlash(t.TempDir())
 	for i, name := range []string{"a", "b"} {
 		file := dir + "/" + name
-		if share {
+		if whose != eachItsOwn {
 			file = dir + "/both"
 		}
 		s.nodes[i] = &rollingNode{t: t, name: name, port: caddytest.FreePort(t), broker: strings.ReplaceAll(broker, recordFile, file)}

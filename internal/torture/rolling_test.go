@@ -20,7 +20,8 @@ const progressed = 20
 // TestRollingRestart holds promises 1 and 2 for a site that is restarted node by node
 // behind a load balancer, while publishers publish: no page gives up, each hears
 // hub:close before its node goes, and none misses an event unless a reset says so. What
-// a restart is to it depends on whose record the next node has:
+// a restart is to it depends on whose record the next node has (that which they share in
+// Redis is TestRedis's):
 //
 //   - two nodes in memory, to both of which everything is published: each start of
 //     each is another record, and so a reset;
@@ -31,7 +32,7 @@ func TestRollingRestart(t *testing.T) {
 		t.Skip("there is no SIGTERM")
 	}
 	t.Run("a record of its own in memory", func(t *testing.T) {
-		r := newRolling(t, "memory", false, ssetest.HistoryOptions{KeepsAll: true})
+		r := newRolling(t, "memory", eachItsOwn, ssetest.HistoryOptions{KeepsAll: true})
 		r.roll()
 		r.finish(4)
 		for _, p := range r.pages {
@@ -39,7 +40,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 	})
 	t.Run("a record of its own in a file", func(t *testing.T) {
-		r := newRolling(t, "bolt RECORD", false, ssetest.HistoryOptions{KeepsAll: true})
+		r := newRolling(t, "bolt RECORD", eachItsOwn, ssetest.HistoryOptions{KeepsAll: true})
 		r.roll()
 		r.finish(2)
 		for _, p := range r.pages {
@@ -51,7 +52,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 	})
 	t.Run("one file that is handed over", func(t *testing.T) {
-		r := newRolling(t, "bolt RECORD", true, ssetest.HistoryOptions{KeepsAll: true, Durable: true})
+		r := newRolling(t, "bolt RECORD", handedOver, ssetest.HistoryOptions{KeepsAll: true, Durable: true})
 		r.handOver()
 		r.finish(1)
 		for _, p := range r.pages {
@@ -59,6 +60,15 @@ func TestRollingRestart(t *testing.T) {
 		}
 	})
 }
+
+// Whose record it is to which is published.
+type record int
+
+const (
+	eachItsOwn record = iota // each node's, and everything is published to each
+	handedOver               // the one that a node leaves to the next
+	shared                   // the one that all nodes have at the same time
+)
 
 // rolling is a site and all who use it.
 type rolling struct {
@@ -71,47 +81,75 @@ type rolling struct {
 
 	ctx            context.Context
 	closeAll       func() // closes the pages
+	stopping       context.Context
 	stopPublishing func()
 	opened         sync.WaitGroup
 	published      sync.WaitGroup
 }
 
-// newRolling starts everything. Where the nodes share a record, one of them runs at a
-// time, and what is published goes through the balancer; else it goes to both.
-func newRolling(t *testing.T, broker string, share bool, promises ssetest.HistoryOptions) *rolling {
-	r := &rolling{t: t, site: newRollingSite(t, broker, share), history: ssetest.NewHistory(promises), back: make(chan struct{})}
+// newRolling starts everything. Where there is one record, what is published goes
+// through the balancer; else it goes to both nodes.
+func newRolling(t *testing.T, broker string, whose record, promises ssetest.HistoryOptions) *rolling {
+	r := prepareRolling(t, broker, whose, promises)
+	r.begin(whose)
+	return r
+}
+
+// prepareRolling starts the balancer alone.
+func prepareRolling(t *testing.T, broker string, whose record, promises ssetest.HistoryOptions) *rolling {
+	r := &rolling{t: t, site: newRollingSite(t, broker, whose), history: ssetest.NewHistory(promises), back: make(chan struct{})}
 	r.ctx, r.closeAll = context.WithCancel(t.Context())
-	var stopping context.Context
-	stopping, r.stopPublishing = context.WithCancel(r.ctx)
+	r.stopping, r.stopPublishing = context.WithCancel(r.ctx)
 	t.Cleanup(func() {
 		r.closeAll()
 		r.published.Wait()
 		r.opened.Wait()
 	})
-	if share {
-		r.start(r.site.nodes[:1], r.site.balancer)
-		r.open(r.site.balancer, r.site.balancer)
-	} else {
-		r.start(r.site.nodes[:], r.site.nodes[0].address(), r.site.nodes[1].address())
-		r.open(r.site.balancer, r.site.balancer, r.site.balancer+"/a", r.site.balancer+"/b")
-	}
-	for _, f := range r.feeds {
-		for range 2 {
-			r.published.Go(func() { f.run(r.ctx, stopping) })
-		}
-	}
-	r.await("every page is open", r.pages, func(_ *page, v pageView) bool { return v.events > 0 })
 	return r
 }
 
-// start starts nodes, and makes feeds to addresses.
-func (r *rolling) start(nodes []*rollingNode, feeds ...string) {
-	for _, n := range nodes {
-		n.launch()
+// begin starts the nodes and all who use them.
+func (r *rolling) begin(whose record) {
+	r.t.Helper()
+	for i, n := range r.site.nodes {
+		if i == 0 || whose != handedOver {
+			n.launch()
+		}
+	}
+	r.use(whose)
+}
+
+// use starts all who use the nodes that were launched.
+func (r *rolling) use(whose record) {
+	r.t.Helper()
+	nodes, balancer := r.site.nodes[:], r.site.balancer
+	if whose == handedOver {
+		nodes = nodes[:1]
 	}
 	for _, n := range nodes {
 		r.site.supervise(n)
 	}
+	switch whose {
+	case eachItsOwn:
+		r.feed(nodes[0].address(), nodes[1].address())
+		r.open(balancer, balancer, balancer+"/a", balancer+"/b")
+	case handedOver:
+		r.feed(balancer)
+		r.open(balancer, balancer)
+	case shared:
+		r.feed(balancer)
+		r.open(balancer, balancer+"/a", balancer+"/b")
+	}
+	for _, f := range r.feeds {
+		for range 2 {
+			r.published.Go(func() { f.run(r.ctx, r.stopping) })
+		}
+	}
+	r.await("every page is open", r.pages, func(_ *page, v pageView) bool { return v.events > 0 })
+}
+
+// feed makes feeds to addresses.
+func (r *rolling) feed(feeds ...string) {
 	for _, address := range feeds {
 		r.feeds = append(r.feeds, &feed{t: r.t, address: address, history: r.history, client: newClients(r.t).post})
 	}
@@ -182,7 +220,7 @@ func (r *rolling) at(address string) (found []*page) {
 func (r *rolling) roll() {
 	moved := r.at(r.site.balancer)
 	for i, n := range r.site.nodes {
-		other := r.feeds[1-i]
+		other := r.feeds[(1-i)%len(r.feeds)]
 		n.terminate()
 		n.awaitExit()
 		_, there := other.progress()

@@ -1,12 +1,16 @@
 package redisbroker_test
 
 import (
+	"context"
+	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/redistest"
+	"github.com/caddy-sse/caddy-sse/sse"
 	"github.com/caddy-sse/caddy-sse/sse/redisbroker"
 )
 
@@ -39,6 +43,37 @@ func TestSilentRedis(t *testing.T) {
 	}
 }
 
+// Of a publish whose answer is lost nobody knows; a repeat by ID finds it, once, for those who tail as well.
+func TestLostAnswer(t *testing.T) {
+	s := redistest.Start(t)
+	link := redistest.NewLink(t, s)
+	n := start(t, nil, redisbroker.Options{URL: "unix://" + link.Socket})
+	other := start(t, s, redisbroker.Options{}) // has a way of its own
+	n.publish(on("a", "1"))
+	n.received("1")
+	link.Deafen()
+	done := make(chan error)
+	go func() {
+		_, err := n.Publish(context.Background(), []sse.Event{named("x", "2"), named("y", "3")})
+		done <- err
+	}()
+	where := other.received("3") // Redis has it
+	link.Cut()
+	if err := <-done; !errors.Is(err, sse.ErrUnavailable) {
+		t.Errorf("Publish: %v", err)
+	}
+	n.ill()
+	link.Heal()
+	positions := n.publishes(named("x", "2"), named("y", "3"))
+	if positions[0] != where[1] || positions[1] != where[2] {
+		t.Errorf("what is at %v is at %v when it is repeated", where[1:], positions)
+	}
+	n.received("3")
+	n.stays()
+	n.healthy()
+	n.keeps("1", "2", "3")
+}
+
 // A tail whose connection is dead without an error is not healthy, though nobody publishes.
 func TestSilentTail(t *testing.T) {
 	s := redistest.Start(t)
@@ -55,6 +90,26 @@ func TestSilentTail(t *testing.T) {
 	n.publishes(named("x", "1"))
 	n.received("1")
 	n.stays()
+}
+
+// Publishers do not queue up for a silent Redis.
+func TestNobodyWaitsTwice(t *testing.T) {
+	s := redistest.Start(t)
+	n := startTuned(t, s, redisbroker.Options{Timeout: 200 * time.Millisecond}, redisbroker.Tuning{Block: time.Hour})
+	n.publishes(on("a", "1"))
+	s.Suspend()
+	n.refuses(on("a", "no"))
+	for range 100 {
+		n.refuses(on("a", "no"))
+	}
+	s.Resume()
+	n.healthy()
+	n.publishes(on("a", "2"))
+	// Whoever waits for it in vain connects again.
+	if made, err := strconv.Atoi(s.Info("stats", "total_connections_received")); err != nil || made > 40 {
+		t.Errorf("%d connections were made, %v", made, err)
+	}
+	n.keeps("1", "2")
 }
 
 // A broker closes though Redis is silent.

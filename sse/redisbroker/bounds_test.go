@@ -47,6 +47,22 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
+// A large array is one publish, too, as is its repeat.
+func TestLargeArray(t *testing.T) {
+	n := start(t, redistest.Start(t), redisbroker.Options{})
+	events := make([]sse.Event, 10_000)
+	for i := range events {
+		events[i] = named(strconv.Itoa(i), strconv.Itoa(i))
+	}
+	positions := n.publish(events...)
+	for i, again := range n.publish(events...) {
+		if again != positions[i] || again.Seq != uint64(i+1) {
+			t.Fatalf("event %d is at %s, and at %s when it is repeated", i, positions[i], again)
+		}
+	}
+	n.received("9999")
+}
+
 // What is too old goes, though nobody publishes.
 func TestAge(t *testing.T) {
 	s := redistest.Start(t)

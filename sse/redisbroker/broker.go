@@ -247,14 +247,14 @@ func (b *Broker) lookFrom(ctx context.Context, besides string, at sse.Position, 
 		when = strconv.FormatInt(seen, 10)
 	}
 	args := append(b.settings(4), besides, at.Epoch, strconv.FormatUint(at.Seq, 10), when)
-	sent := time.Now() // if the answer takes long, the server's clock seems to be ahead: a deadline is late then
 	r, err := b.run(ctx, lookScript, b.keys.all(), args)
 	if err != nil {
 		return look{}, err
 	}
 	l, err := parseLook(r)
 	if err == nil {
-		b.clock.Store(&clock{server: l.now, here: sent})
+		// If the answer took long, the server's clock seems to be behind, and deadlines are early.
+		b.clock.Store(&clock{server: l.now, here: time.Now()})
 	}
 	return l, err
 }

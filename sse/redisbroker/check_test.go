@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/redistest"
 	"github.com/caddy-sse/caddy-sse/sse/redisbroker"
@@ -71,7 +72,7 @@ func FuzzCheck(f *testing.F) {
 func TestPasswordChanged(t *testing.T) {
 	s := redistest.StartTCP(t)
 	of := func(password string) redisbroker.Options {
-		return redisbroker.Options{URL: "redis://:" + password + "@" + s.Address()}
+		return redisbroker.Options{URL: "redis://:" + password + "@" + s.Address(), Timeout: 2 * time.Second}
 	}
 	s.Do("CONFIG", "SET", "requirepass", "first")
 	s.Password = "first"
@@ -81,6 +82,7 @@ func TestPasswordChanged(t *testing.T) {
 	s.Do("ACL", "SETUSER", "default", ">second")
 	before := connections(s)
 	n.SetOptions(of("second"))
+	n.works() // all the time
 	n.wait("all connections are new", func() bool {
 		return !slices.ContainsFunc(connections(s), func(id string) bool { return slices.Contains(before, id) })
 	})

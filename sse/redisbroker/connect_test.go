@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -57,13 +58,24 @@ func TestPassword(t *testing.T) {
 
 // least is what a user must be allowed, as the documentation says.
 const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hget +hlen +unlink +exists +rename " +
-	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zremrangebyrank +zremrangebyscore +ping +hello"
+	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zrangebyscore +zrem +zremrangebyrank +zremrangebyscore +rpush +blpop +expire +ping +hello"
 
 func TestLeastUser(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(docs), " resetchannels "+least+"\n") {
+		t.Errorf("docs/config.md does not say %s", least)
+	}
 	s := redistest.StartTCP(t)
 	s.Do(append([]string{"ACL", "SETUSER", "hub", "on", ">pass", "resetchannels"}, strings.Fields(least)...)...)
 	n := start(t, s, redisbroker.Options{URL: "redis://hub:pass@" + s.Address(), MaxEvents: 3})
 	n.works()
+	n.answering("hub")
+	if answers, err := n.Ask(t.Context(), []byte("who?")); err != nil || len(answers) != 1 {
+		t.Errorf("Ask: %q, %v", answers, err)
+	}
 	end := on("over", "bye")
 	end.End = 1
 	n.publish(named("x", "1"), end, on("a", "2"))
@@ -172,6 +184,22 @@ func TestSentinel(t *testing.T) {
 	n.healthy()
 	if replica.Info("replication", "role") != "master" {
 		t.Error("the replica did not take over; this test shows nothing")
+	}
+}
+
+// An operator is told that Redis may evict the record.
+func TestEvictionIsToldOf(t *testing.T) {
+	for policy, told := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
+		s := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
+		var log strings.Builder
+		n := start(t, s, redisbroker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		n.works()
+		n.cancel()
+		<-n.done
+		n.Close()
+		if got := strings.Contains(log.String(), "maxmemory-policy"); got != told {
+			t.Errorf("%s: the log says %q", policy, log.String())
+		}
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// followEntries is how many entries are taken at a time.
-	followEntries = 256
+	// lookEvery is how often the record is looked at though entries come.
+	lookEvery = time.Minute
+	// followEntries is how many entries are taken at a time. They may be large.
+	followEntries = 64
 	// The pause before the next attempt to follow the record, the first time
 	// and at most.
 	leastPause = 50 * time.Millisecond
@@ -37,6 +39,9 @@ func (b *Broker) follow() {
 		if !errors.Is(err, errMoved) {
 			b.failed(following, err)
 		}
+		if isElsewhere(err) {
+			b.reconnect()
+		}
 		if progress {
 			pause = leastPause
 		}
@@ -58,7 +63,7 @@ func (b *Broker) followOn() (progress bool, err error) {
 		}
 		b.resume(&l)
 		b.works(following)
-		for {
+		for looked := time.Now(); time.Since(looked) < lookEvery; {
 			entries, err := b.next()
 			if err != nil {
 				return progress, err

@@ -134,31 +134,36 @@ func isElsewhere(err error) bool {
 // reconnect replaces the connections: the name of the server may lead elsewhere by
 // now, which one that is open would never find out.
 func (b *Broker) reconnect() {
-	_ = b.tryReconnect() // the old ones say why
-}
-
-func (b *Broker) tryReconnect() error {
 	client, err := rueidis.NewClient(*b.connect.Load())
 	if err != nil {
-		return err
+		return // the old one says why
 	}
 	old := b.client.Swap(&client)
 	(*old).Close()
-	return nil
 }
 
-// logInAnew replaces the connections when others are wanted.
+// logInAnew replaces the connections when others are wanted. Nobody notices: the old ones
+// are closed when all that they were used for is over.
 func (b *Broker) logInAnew() {
-	err := b.tryReconnect()
-	if err == nil || b.ctx.Err() != nil {
+	client, err := rueidis.NewClient(*b.connect.Load())
+	if err != nil {
+		b.log().Error("cannot connect to Redis with the new settings; trying again, and going on with the old connections", errorAttr(err))
+		b.later(probeEvery, func() { signal(b.logins) })
 		return
 	}
-	b.log().Error("cannot connect to Redis with the new settings; trying again, and going on with the old connections", errorAttr(err))
-	select {
-	case <-time.After(probeEvery):
-		signal(b.logins)
-	case <-b.ctx.Done():
-	}
+	old := b.client.Swap(&client)
+	b.later(b.tuning.block+b.options.Load().Timeout, (*old).Close)
+}
+
+// later does something after some time, or when the broker is closed.
+func (b *Broker) later(pause time.Duration, do func()) {
+	b.running.Go(func() {
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done():
+		}
+		do()
+	})
 }
 
 func errorAttr(err error) slog.Attr { return slog.Any("error", err) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/redistest"
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -52,6 +53,19 @@ func TestLostRecord(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The first entry of another epoch wakes those who wait for the next of the old one; nobody has to look.
+func TestAnotherEpochWakes(t *testing.T) {
+	s := redistest.Start(t)
+	n := startTuned(t, s, redisbroker.Options{}, redisbroker.Tuning{Block: time.Hour})
+	before := n.publish(on("a", "1"), on("a", "2"), on("a", "3"))[2]
+	n.received("3")
+	s.Do("FLUSHALL")
+	if after := n.publish(on("a", "anew"))[0]; after.Epoch == before.Epoch {
+		t.Fatalf("%s follows %s", after, before)
+	}
+	n.endsGone()
 }
 
 // A node that is far behind, because it was away while others published, is told when what comes

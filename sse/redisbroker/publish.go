@@ -36,7 +36,8 @@ func (b *Broker) Publish(ctx context.Context, events []sse.Event) ([]sse.Positio
 	}
 	positions, err := b.publish(context.WithoutCancel(ctx), events)
 	if errors.Is(err, errLate) {
-		// The server's clock was changed, or is that of another server. Nothing was kept.
+		// The server's clock was changed, is that of another server, or was not
+		// known well. Nothing was kept.
 		if _, err := b.look(ctx, lookOnly); err != nil {
 			return nil, fmt.Errorf("%w: %w", sse.ErrUnavailable, err)
 		}
@@ -66,7 +67,8 @@ type clock struct {
 
 // deadline returns when a publish that begins now is given up, by the server's clock.
 // What was sent to a server that is silent is still there when it speaks again, and
-// would be kept long after its publisher was told that it was not.
+// would be kept long after its publisher was told that it was not. The deadline may be
+// too early, by as much as the last look took, but not too late.
 func (b *Broker) deadline() int64 {
 	c := b.clock.Load()
 	return c.server + (time.Since(c.here) + b.options.Load().Timeout).Microseconds()

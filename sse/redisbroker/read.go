@@ -46,10 +46,13 @@ func (b *Broker) chunk(ctx context.Context, after sse.Position, bytes int) (chun
 		if err != nil {
 			return chunk{}, err
 		}
-		c := chunk{through: sse.Position{Epoch: s.epoch, Seq: s.through}, last: s.through == s.head}
-		c.entries, err = b.entries(ctx, &s)
-		if err == nil && uint64(len(c.entries)) == s.through-s.after {
-			return c, nil
+		if s.through == s.after {
+			return chunk{through: sse.Position{Epoch: s.epoch, Seq: s.head}, last: true}, nil
+		}
+		entries, err := b.entries(ctx, &s)
+		if err == nil && (after.IsZero() || entries[0].Position.Seq == s.after+1) {
+			through := entries[len(entries)-1].Position
+			return chunk{entries: entries, through: through, last: through.Seq >= s.head}, nil
 		}
 		if err != nil && !errors.Is(err, errHole) {
 			return chunk{}, err
@@ -85,15 +88,13 @@ func (b *Broker) span(ctx context.Context, after sse.Position, bytes int) (span,
 	return s, goneError(after, s.epoch, s.oldest, s.head)
 }
 
-// entries reads a span. What is not there any more is missing in front, or is all.
+// entries reads as many as a span has, from where it begins or, if what is there was given
+// up meanwhile, from the oldest that is left. They are at least one.
 func (b *Broker) entries(ctx context.Context, s *span) ([]sse.Entry, error) {
-	if s.through == s.after {
-		return nil, nil
-	}
 	ctx, cancel := b.within(ctx)
 	defer cancel()
 	client := *b.client.Load()
-	r := client.Do(ctx, client.B().Xrange().Key(b.keys.record).Start(entryID(s.life, s.after+1)).End(entryID(s.life, s.through)).Build())
+	r := client.Do(ctx, client.B().Xrange().Key(b.keys.record).Start(entryID(s.life, s.after+1)).End("+").Count(int64(s.through-s.after)).Build())
 	if err := b.reason(ctx, r.Error()); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,10 @@ func (b *Broker) entries(ctx context.Context, s *span) ([]sse.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errReply, err)
 	}
-	_, entries, err := parseEntries(s.epoch, raw)
+	life, entries, err := parseEntries(s.epoch, raw)
+	if err == nil && life != s.life { // of another epoch, or there are none
+		return nil, errHole
+	}
 	return entries, err
 }
 

@@ -156,6 +156,34 @@ func TestFailover(t *testing.T) {
 	other.received("last")
 }
 
+// A name may come to lead to another master while the connections to the old one stay open, which is a
+// replica now; and nobody publishes.
+func TestMasterElsewhere(t *testing.T) {
+	old := redistest.StartTCP(t)
+	next := redistest.StartTCP(t, "--replicaof", "127.0.0.1", portOf(old))
+	next.Await("replication", "master_link_status", "up")
+	link := filepath.Join(old.Dir, "link.sock")
+	if err := os.Symlink(old.Socket, link); err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, nil, redisbroker.Options{URL: "unix://" + link})
+	n.publish(on("a", "1"))
+	n.received("1")
+	next.Do("REPLICAOF", "NO", "ONE")
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(next.Socket, link); err != nil {
+		t.Fatal(err)
+	}
+	old.Do("REPLICAOF", "127.0.0.1", portOf(next))
+	n.endsGone()
+	n.healthy()
+	other := start(t, next, redisbroker.Options{})
+	n.publish(on("a", "2"))
+	other.received("2")
+}
+
 // That a replica comes or goes changes nothing.
 func TestReplicaComesAndGoes(t *testing.T) {
 	master := redistest.StartTCP(t, "--repl-backlog-ttl", "1")
