@@ -25,13 +25,13 @@ func (h *Hub) pose(q *Question) {
 	}
 }
 
-// answerAll answers questions of all hubs in their order, until the hub is closed.
-func (h *Hub) answerAll(shared SharedBroker) {
+// answerAll answers questions of all hubs in their order, until ctx is done.
+func (h *Hub) answerAll(ctx context.Context, shared SharedBroker) {
 	for {
 		select {
 		case q := <-h.questions:
-			h.reply(shared, q)
-		case <-h.closed.Done():
+			h.reply(ctx, shared, q)
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -43,8 +43,8 @@ func (h *Hub) logger() *slog.Logger {
 	return h.options.Logger
 }
 
-func (h *Hub) reply(shared SharedBroker, q Question) {
-	ctx, cancel := context.WithTimeout(h.closed, answerTimeout)
+func (h *Hub) reply(ctx context.Context, shared SharedBroker, q Question) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var asked question
 	a := answer{}

@@ -128,7 +128,7 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 	h.running.Go(h.sweep)
 	if shared, ok := broker.(SharedBroker); ok {
 		h.questions = make(chan Question, maxQuestions)
-		h.running.Go(func() { h.answerAll(shared) })
+		h.running.Go(func() { h.answerAll(h.closed, shared) })
 	}
 	return h, nil
 }

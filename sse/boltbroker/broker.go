@@ -70,6 +70,7 @@ type Broker struct {
 	db       *bbolt.DB
 	file     *os.File // which db writes to
 	path     string
+	pageSize int
 	epoch    string
 	requests chan *request
 	trimming chan struct{} // wakes the goroutine that trims
@@ -247,7 +248,7 @@ func (b *Broker) updateLocked(write func(*bbolt.Tx) error) error {
 // transaction would take the pages that are free by it, which the meta page on
 // the disk may still need, and a loss of power would find them overwritten.
 func (b *Broker) rewriteMetas() error {
-	metas := make([]byte, 2*b.db.Info().PageSize)
+	metas := make([]byte, 2*b.pageSize)
 	if _, err := b.file.ReadAt(metas, 0); err != nil {
 		return err
 	}
@@ -262,14 +263,20 @@ func (b *Broker) rewriteMetas() error {
 // that something else cut short is a fault of the memory.
 //
 // One that strikes while a transaction begins, or while it is committed, leaves
-// locks of bbolt's behind, for which everybody would wait forever. So
-// transactions begin one at a time, and after such a panic none does.
+// locks of bbolt's behind, for which everybody would wait forever, also those that
+// end. So transactions begin one at a time, only where there is what they begin with,
+// and after such a panic none does.
 func (b *Broker) guard(transact func(begun func()) error) (err error) {
 	b.beginning.Lock()
 	begun := sync.OnceFunc(b.beginning.Unlock)
 	defer begun()
 	if damage := b.damage.Load(); damage != nil {
 		return *damage
+	}
+	if info, err := b.file.Stat(); err == nil && info.Size() < 2*int64(b.pageSize) {
+		err := fmt.Errorf("%s was damaged while it was open, and is of no use until it is opened again: it was cut short", b.path)
+		b.damage.Store(&err)
+		return err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/caddy-sse/caddy-sse/sse"
 )
@@ -75,6 +78,39 @@ func (b broken) publishAll() (err error) {
 		})
 	}
 	return err
+}
+
+// A file was cut short while it was open, which struck a transaction just as it began,
+// and left a lock of bbolt's behind. Another one that was under way then waited for
+// that lock in order to end, and Close for it, for ever.
+func TestDamageWhileReading(t *testing.T) {
+	path := file(t)
+	if err := os.WriteFile(path, sampleFile(t), fileMode); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading, goOn := make(chan struct{}), make(chan struct{})
+	var read sync.WaitGroup
+	read.Go(func() {
+		_ = b.view(func(*bbolt.Tx) error {
+			close(reading)
+			<-goOn
+			return nil
+		})
+	})
+	<-reading
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.view(func(*bbolt.Tx) error { return nil }); err == nil {
+		t.Error("nothing is left to be read, and there is no error")
+	}
+	close(goOn)
+	inTime(t, "what was under way", read.Wait)
+	inTime(t, "Close", func() { _ = b.Close() })
 }
 
 // What happens to the file while it is open is an error of those who need what

@@ -89,7 +89,7 @@ func (b *Broker) announce(found *contents) {
 func newBroker(path string, db *bbolt.DB, found *contents, options Options) *Broker {
 	head := sse.Position{Epoch: found.epoch, Seq: found.head}
 	b := &Broker{
-		db: db, path: path, epoch: found.epoch,
+		db: db, path: path, pageSize: db.Info().PageSize, epoch: found.epoch,
 		requests: make(chan *request),
 		trimming: make(chan struct{}, 1),
 		closing:  make(chan struct{}),
