@@ -84,6 +84,21 @@ func TestRedisAway(t *testing.T) {
 	l.expectMetrics(map[string]float64{`healthy{hub="default"}`: 1})
 }
 
+// TestRedisSilent holds that Caddy starts, and can be stopped, though Redis takes
+// connections and answers nothing.
+func TestRedisSilent(t *testing.T) {
+	server := redistest.Start(t)
+	server.Suspend()
+	l := loadLab(t, redis(server.URL(), "timeout 500ms"), anyChannel)
+	l.do("POST", l.admin+"/sse/publish/news", "lost").problem(t, 503, "hub default", "does not answer within 500ms")
+	l.load("", anyChannel) // the hub that waits is no more
+	l.publish("news", "in memory")
+	l.load(redis(server.URL(), "timeout 500ms"), anyChannel)
+	server.Resume()
+	l.healthy()
+	l.publish("news", "in Redis")
+}
+
 // TestRedisGoesAway holds what works while Redis is away that was there: streams, also
 // new ones, which resume from memory. What needs Redis is refused, and clients are not
 // told where it is.

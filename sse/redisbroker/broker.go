@@ -84,7 +84,7 @@ func open(options Options, tuning tuning) (*Broker, error) {
 	b.connect.Store(&connect)
 	client, err := rueidis.NewClient(connect)
 	if err != nil {
-		return nil, fmt.Errorf("%w: connect to Redis: %w", sse.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: connect: %w", sse.ErrUnavailable, b.reason(context.Background(), err))
 	}
 	b.client.Store(&client)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
