@@ -171,13 +171,16 @@ func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed i
 // moment too. It returns how many there were. Nothing is sent to them that is
 // published after it has returned. Their clients may come back: who must not has
 // to be refused by what allows streams, before. The error is that of
-// [SharedBroker.Ask].
+// [SharedBroker.Ask]; the streams of this hub are ended even so.
 func (h *Hub) Kick(ctx context.Context, sel Selection) (kicked int, err error) {
 	answers, err := h.ask(ctx, &question{Kick: &sel})
+	if err != nil {
+		return h.kick(sel), err // those that can be reached
+	}
 	for _, a := range answers {
 		kicked += a.N
 	}
-	return kicked, err
+	return kicked, nil
 }
 
 func (h *Hub) kick(sel Selection) int {
