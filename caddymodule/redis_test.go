@@ -161,6 +161,36 @@ func TestRedisPassword(t *testing.T) {
 	expectData(t, s, "two")
 }
 
+// TestRedisTLS holds that the certificates of the configuration are used, and that a
+// reload with a URL from another state of its file is applied as one with another URL is.
+func TestRedisTLS(t *testing.T) {
+	certificate, key := redistest.SelfSigned(t)
+	server := redistest.StartTCP(t, "--port", "0", "--tls-port", "{port}", "--tls-cert-file", certificate, "--tls-key-file", key,
+		"--tls-ca-cert-file", certificate, "--tls-auth-clients", "yes", "--requirepass", "first")
+	server.Password = "first"
+	file := filepath.Join(t.TempDir(), "url")
+	url := func(password string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("rediss://:"+password+"@"+server.Address()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url("wrong")
+	trusts := "tls {\n ca " + certificate + "\n %s\n }"
+	l := loadLab(t, redis("{file."+file+"}", fmt.Sprintf(trusts, "")), anyChannel)
+	l.do("GET", l.admin+"/sse/health", "").problem(t, 503) // Redis asks for a certificate
+
+	both := redis("{file."+file+"}", fmt.Sprintf(trusts, "certificate "+certificate+" "+key))
+	l.load(both, anyChannel)
+	l.do("GET", l.admin+"/sse/health", "").problem(t, 503, "WRONGPASS")
+	url("first")
+	l.load(both, anyChannel)
+	l.healthy()
+	s, _ := l.open("?channel=news")
+	l.publish("news", "under TLS")
+	expectData(t, s, "under TLS")
+}
+
 // TestRedisRefused holds that what is wrong with the configuration, whatever Redis says,
 // keeps it from being loaded, and that the error does not quote the password.
 func TestRedisRefused(t *testing.T) {

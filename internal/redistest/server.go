@@ -187,13 +187,6 @@ func (s *Server) RestartUntil(written string, args ...string) {
 	s.args = before
 }
 
-// Suspend makes the process silent: its sockets take what they are sent, and nobody
-// answers.
-func (s *Server) Suspend() { s.t.Helper(); s.signal(syscall.SIGSTOP, "suspend") }
-
-// Resume lets a suspended process go on.
-func (s *Server) Resume() { s.t.Helper(); s.signal(syscall.SIGCONT, "resume") }
-
 func (s *Server) signal(signal syscall.Signal, what string) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(signal); err != nil {
