@@ -48,7 +48,7 @@ func TestPassword(t *testing.T) {
 }
 
 // least is what a user must be allowed, as the documentation says.
-const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hget +hlen +unlink +exists +rename " +
+const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hincrby +hget +hlen +set +unlink +exists +rename " +
 	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zrangebyscore +zrem +zremrangebyrank +zremrangebyscore +rpush +blpop +expire +ping +hello"
 
 func TestLeastUser(t *testing.T) {
@@ -66,6 +66,12 @@ func TestLeastUser(t *testing.T) {
 	n.answering("hub")
 	if answers, err := n.Ask(t.Context(), []byte("who?")); err != nil || len(answers) != 1 {
 		t.Errorf("Ask: %q, %v", answers, err)
+	}
+	if err := n.Mark(t.Context(), "c"); err != nil {
+		t.Error(err)
+	}
+	if marked, err := n.Marked(t.Context(), "c"); err != nil || !marked {
+		t.Errorf("Marked: %v, %v", marked, err)
 	}
 	end := on("over", "bye")
 	end.End = 1
