@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,8 +29,9 @@ type Server struct {
 	// Password of its default user, empty if there is none.
 	Password string
 
-	t    testing.TB
-	args []string
+	t     testing.TB
+	args  []string
+	links atomic.Int32 // that were made to it
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended
