@@ -24,7 +24,7 @@ func (l *liveHub) watch() {
 		if !l.replace() {
 			return
 		}
-		l.leave(before)
+		l.running.Go(func() { l.leave(before) }) // the next one may be lost meanwhile
 	}
 }
 

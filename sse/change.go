@@ -91,6 +91,9 @@ func (h *Hub) Change(ctx context.Context, connection, user string, c Change) ([]
 	if n := len(c.Subscribe) + len(c.Unsubscribe); c.MaxChannels > 0 && n > 2*c.MaxChannels {
 		return nil, fmt.Errorf("%w: it names %d channels, and a stream can have %d channels at most", ErrChange, n, c.MaxChannels)
 	}
+	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
+		return nil, err
+	}
 	if h.keptOut(connection, user, &c) {
 		return nil, ErrOvertaken
 	}
@@ -107,7 +110,7 @@ func (h *Hub) keptOut(connection, user string, c *Change) bool {
 }
 
 func (h *Hub) changeOwn(ctx context.Context, connection, user string, c Change) ([]string, error) {
-	return h.change(ctx, connection, c, maxChanges, func(sess *session, c Change) (roster, error) {
+	channels, err := h.change(ctx, connection, c, maxChanges, func(sess *session, c Change) (roster, error) {
 		if sess.user != user || (c.Session != 0 && c.Session != sess.serial) || !sess.tunedBy(c.Tuning) {
 			return roster{}, ErrNoConnection
 		}
@@ -117,6 +120,10 @@ func (h *Hub) changeOwn(ctx context.Context, connection, user string, c Change) 
 		}
 		return next, err
 	})
+	if err == nil {
+		err = h.markChanged(ctx, connection)
+	}
+	return channels, err
 }
 
 // tunedBy reports whether a change for the streams of that tuning is for this one:
@@ -133,6 +140,9 @@ func (h *Hub) Assign(ctx context.Context, connection string, c Change) ([]string
 	if connection == "" {
 		return nil, ErrNoConnection
 	}
+	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
+		return nil, err
+	}
 	a, err := h.askOwner(ctx, &question{Assign: &assignQuestion{Selection{Connection: connection}, c.own()}})
 	return a.Channels, err
 }
@@ -143,7 +153,11 @@ func (h *Hub) assignTo(ctx context.Context, sel Selection, c Change) ([]string, 
 		h.raise(sel)
 		h.mu.Unlock()
 	}
-	return h.assign(ctx, sel.Connection, c)
+	channels, err := h.assign(ctx, sel.Connection, c)
+	if err == nil {
+		err = h.markChanged(ctx, sel.Connection)
+	}
+	return channels, err
 }
 
 func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string, error) {
@@ -156,14 +170,6 @@ func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string
 }
 
 func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session, Change) (roster, error)) ([]string, error) {
-	channels, err := h.changeSession(ctx, connection, c, mostWaiting, decide)
-	if err == nil {
-		err = h.markChanged(ctx, connection)
-	}
-	return channels, err
-}
-
-func (h *Hub) changeSession(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session, Change) (roster, error)) ([]string, error) {
 	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
 		return nil, err
 	}

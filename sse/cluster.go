@@ -17,7 +17,8 @@ type SharedBroker interface {
 	// Ask puts a question to the hubs that follow the record, and returns their answers,
 	// in no order. It waits for those that are known to be alive, its own
 	// among them, and no longer than ctx. The error matches [ErrUnavailable] if the
-	// question could not be put, or one that is alive has not answered: it may have
+	// question could not be put, or one that is alive has not answered, beside what
+	// answers there are: it may have
 	// been done what was asked, or not.
 	Ask(ctx context.Context, question []byte) (answers [][]byte, err error)
 
@@ -25,10 +26,10 @@ type SharedBroker interface {
 	// cannot be given is as none: who asked does without, or fails.
 	Answer(ctx context.Context, q Question, answer []byte) error
 
-	// Mark has all hubs know for some days that there is something about a connection
+	// Mark has all hubs know for some days that there is something about connections
 	// that they might ask for, and Marked reports it. The errors match
 	// [ErrUnavailable].
-	Mark(ctx context.Context, connection string) error
+	Mark(ctx context.Context, connections ...string) error
 	Marked(ctx context.Context, connection string) (bool, error)
 }
 
@@ -39,6 +40,8 @@ type Question struct {
 	// From is the node that asks.
 	From string
 	Body []byte
+	// Late is set if nobody waits for the answer any more.
+	Late bool
 }
 
 // A question is what a hub asks all that follow its record. One field is set.
@@ -85,7 +88,7 @@ type answer struct {
 	Connections []ConnectionInfo `json:"connections,omitempty"`
 	Channels    []string         `json:"channels,omitempty"`
 	Known       uint64           `json:"known,omitempty"`
-	Open        bool             `json:"open,omitempty"` // what is known is a stream
+	Opened      int64            `json:"opened,omitempty"` // when the stream that is known was
 	Session     *sessionState    `json:"session,omitempty"`
 	Failure     *failure         `json:"failure,omitempty"`
 }
@@ -134,7 +137,11 @@ func (a *answer) err() error {
 	return a.Failure
 }
 
-// ask asks all hubs, and returns their answers. A hub that shares its record with
+// maxQuestion is the longest question in bytes, since brokers keep some thousand.
+const maxQuestion = 512 << 10
+
+// ask asks all hubs, and returns their answers, beside an error those that there are. A
+// hub that shares its record with
 // nobody answers itself.
 func (h *Hub) ask(ctx context.Context, q *question) ([]answer, error) {
 	shared, ok := h.broker.(SharedBroker)
@@ -145,20 +152,23 @@ func (h *Hub) ask(ctx context.Context, q *question) ([]answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write a question: %w", err)
 	}
+	if len(body) > maxQuestion {
+		return nil, fmt.Errorf("%w: it is too long to be put to other nodes", ErrChange)
+	}
 	if err := h.waitReady(ctx); err != nil {
 		return nil, err
 	}
 	texts, err := shared.Ask(ctx, body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the other nodes: %w", err)
+		err = fmt.Errorf("ask the other nodes: %w", err)
 	}
 	answers := make([]answer, len(texts))
 	for i, text := range texts {
-		if err := json.Unmarshal(text, &answers[i]); err != nil {
-			return nil, fmt.Errorf("%w: the answer of another node cannot be read: %w", ErrUnavailable, err)
+		if failed := json.Unmarshal(text, &answers[i]); failed != nil {
+			return nil, fmt.Errorf("%w: the answer of another node cannot be read: %w", ErrUnavailable, failed)
 		}
 	}
-	return answers, nil
+	return answers, err
 }
 
 // askOwner asks for what can be done by the hub that has a connection alone. The

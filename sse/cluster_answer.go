@@ -15,11 +15,25 @@ const maxQuestions = 10_000
 // record. Whoever asks does not wait that long.
 const answerTimeout = 10 * time.Second
 
-// pose hands a question to the hub's answerer. It does not block: deliver must not.
-// The hub's lock is held.
+// A posed question waits for its answer.
+type posed struct {
+	Question
+	asked question
+	done  *answer // if what is asked was done already
+	err   error   // why it cannot be understood
+}
+
+// pose hands a question to the hub's answerer. It does not block: deliver must not. Who
+// is to be kicked is kicked there and then, before an event behind the question is
+// taken in. The hub's lock is held.
 func (h *Hub) pose(q *Question) {
+	p := posed{Question: *q}
+	p.err = json.Unmarshal(q.Body, &p.asked)
+	if sel := p.asked.Kick; p.err == nil && sel != nil {
+		p.done = &answer{N: h.kickLocked(*sel)}
+	}
 	select {
-	case h.questions <- *q:
+	case h.questions <- p:
 	default:
 		h.options.Logger.Error("too many questions of other nodes wait; one is not answered")
 	}
@@ -43,19 +57,23 @@ func (h *Hub) logger() *slog.Logger {
 	return h.options.Logger
 }
 
-func (h *Hub) reply(ctx context.Context, shared SharedBroker, q Question) {
+func (h *Hub) reply(ctx context.Context, shared SharedBroker, q posed) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	var asked question
-	a := answer{}
-	if err := json.Unmarshal(q.Body, &asked); err != nil {
-		a.Failure = newFailure(err) // of a version that knows more
-	} else {
-		a = h.answer(ctx, &asked)
+	var a answer
+	switch {
+	case q.err != nil:
+		a.Failure = newFailure(q.err) // it is of a version that knows more
+	case q.done != nil:
+		a = *q.done
+	case q.Late && (q.asked.Take != nil || q.asked.Change != nil):
+		return // who asked was told that it failed, and has gone on from that
+	default:
+		a = h.answer(ctx, &q.asked)
 	}
 	text, err := json.Marshal(a)
 	if err == nil {
-		err = shared.Answer(ctx, q, text)
+		err = shared.Answer(ctx, q.Question, text)
 	}
 	if err != nil && h.closed.Err() == nil {
 		h.logger().Error("cannot answer another node", slog.Any("error", err))
@@ -77,7 +95,7 @@ func (h *Hub) answer(ctx context.Context, q *question) (a answer) {
 	case q.Change != nil:
 		a.Channels, err = h.changeOwn(ctx, q.Change.Connection, q.Change.User, q.Change.Change)
 	case q.Knows != nil:
-		a.Known, a.Open = h.known(q.Knows.Connection, q.Knows.User)
+		a.Known, a.Opened = h.known(q.Knows.Connection, q.Knows.User)
 	case q.Take != nil:
 		a.Session, err = h.giveAway(q.Take.Connection, q.Take.User)
 	case q.Count != nil:

@@ -55,10 +55,12 @@ func (k *sharedKeeper) put(q *sse.Question) {
 	}
 }
 
-func (k *sharedKeeper) Mark(_ context.Context, connection string) error {
+func (k *sharedKeeper) Mark(_ context.Context, connections ...string) error {
 	k.asking.Lock()
 	defer k.asking.Unlock()
-	k.marks[connection] = true
+	for _, connection := range connections {
+		k.marks[connection] = true
+	}
 	return nil
 }
 

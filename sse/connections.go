@@ -64,9 +64,10 @@ func (h *Hub) chosen(sel Selection) []*session {
 // [SharedBroker.Ask].
 func (h *Hub) Knows(ctx context.Context, connection, user string) (session uint64, err error) {
 	answers, err := h.ask(ctx, &question{Knows: &sessionQuestion{connection, user}})
+	newest := int64(-1) // where the client is now, if a node has not noticed that it has gone
 	for _, a := range answers {
-		if session == 0 || a.Open { // rather than of a client that has gone from there
-			session = a.Known
+		if a.Known != 0 && a.Opened > newest {
+			session, newest = a.Known, a.Opened
 		}
 	}
 	return session, err
@@ -78,14 +79,17 @@ func (h *Hub) KnowsHere(connection, user string) (session uint64) {
 	return session
 }
 
-func (h *Hub) known(connection, user string) (session uint64, open bool) {
+func (h *Hub) known(connection, user string) (session uint64, opened int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
 	if sess == nil || sess.user != user || sess.over(time.Now()) {
-		return 0, false
+		return 0, 0
 	}
-	return sess.serial, sess.stream != nil
+	if sess.stream != nil {
+		opened = sess.opened
+	}
+	return sess.serial, opened
 }
 
 // Withdrawn reports whether a name or pattern, or a part of it, was taken away from
@@ -162,15 +166,19 @@ func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed i
 		connections = append(connections, sess.connection)
 	}
 	h.mu.Unlock()
+	var marks []string
 	for _, connection := range connections {
 		switch _, failed := h.assign(ctx, connection, c); {
 		case failed == nil:
 			changed++
+			if h.hasChanged(connection) {
+				marks = append(marks, connection)
+			}
 		case err == nil && !errors.Is(failed, ErrNoConnection):
 			err = fmt.Errorf("connection %s: %w", connection, failed)
 		}
 	}
-	return changed, err
+	return changed, cmp.Or(err, h.markChanged(ctx, marks...))
 }
 
 // Kick ends the streams that are chosen, with the reason [CloseKicked], and
@@ -180,19 +188,24 @@ func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed i
 // to be refused by what allows streams, before. The error is that of
 // [SharedBroker.Ask]; the streams of this hub are ended even so.
 func (h *Hub) Kick(ctx context.Context, sel Selection) (kicked int, err error) {
-	answers, err := h.ask(ctx, &question{Kick: &sel})
-	if err != nil {
-		return h.kick(sel), err // those that can be reached
+	kicked = h.kick(sel) // whether others can be reached or not
+	if _, shared := h.broker.(SharedBroker); !shared {
+		return kicked, nil
 	}
+	answers, err := h.ask(ctx, &question{Kick: &sel})
 	for _, a := range answers {
 		kicked += a.N
 	}
-	return kicked, nil
+	return kicked, err
 }
 
 func (h *Hub) kick(sel Selection) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.kickLocked(sel)
+}
+
+func (h *Hub) kickLocked(sel Selection) int {
 	h.raise(sel)
 	found := h.chosen(sel)
 	for _, sess := range found {

@@ -71,7 +71,7 @@ type Hub struct {
 	ready   chan struct{} // closed when the tail is attached for the first time
 	lost    chan struct{} // closed when the record can be followed no more
 	// questions wait for their answers; nil unless the broker is shared.
-	questions chan Question
+	questions chan posed
 	reads     chan struct{} // holds a token for each who reads the record
 	closed    context.Context
 
@@ -127,7 +127,7 @@ func NewHub(ctx context.Context, broker Broker, options Options) (*Hub, error) {
 	h.running.Go(h.tail)
 	h.running.Go(h.sweep)
 	if shared, ok := broker.(SharedBroker); ok {
-		h.questions = make(chan Question, maxQuestions)
+		h.questions = make(chan posed, maxQuestions)
 		h.running.Go(func() { h.answerAll(h.closed, shared) })
 	}
 	return h, nil
@@ -197,10 +197,14 @@ type Receipt struct {
 
 func (h *Hub) waitReady(ctx context.Context) error {
 	select {
-	case <-h.ready:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-h.closed.Done():
+	case <-h.ready: // also for one whose time is over: else some would go through, and some not
+	default:
+		select {
+		case <-h.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-h.closed.Done():
+		}
 	}
 	if h.closed.Err() != nil {
 		return ErrClosed

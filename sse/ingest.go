@@ -35,7 +35,10 @@ func (h *Hub) tail() {
 		case <-time.After(tailPause):
 		case <-h.closed.Done():
 		}
-		h.startAgain()
+		if h.startAgain() {
+			close(h.lost)
+			return
+		}
 	}
 }
 
@@ -54,19 +57,24 @@ func (h *Hub) Lost() <-chan struct{} { return h.lost }
 
 // startAgain makes a hub that never could follow the record begin where it is
 // now: others may publish to the broker while the hub starts, and a broker may
-// give up what the hub was about to take in.
-func (h *Hub) startAgain() {
+// give up what the hub was about to take in. It reports whether the record is another
+// one by now, for which it takes another hub.
+func (h *Hub) startAgain() (lost bool) {
 	if h.attachedOnce() {
-		return
+		return false
 	}
 	state, err := h.broker.State(h.closed)
+	if err != nil {
+		return false // the next attempt to follow it tells why
+	}
 	at := state.warmStart()
-	if err != nil || at.Epoch != h.epoch {
-		return // the next attempt to follow it tells why
+	if at.Epoch != h.epoch {
+		return true
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.startAt(at.Seq, state.Ended)
+	return false
 }
 
 // startAt makes the hub begin with nothing at a seq. Nobody has subscribed.

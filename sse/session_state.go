@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -31,40 +32,37 @@ type fillState struct {
 }
 
 // fetch brings the session of a client that comes back to this hub, if another one
-// has it and it was changed: what was not is what the client asks for. Who asks for a
-// stream for the first time has none.
+// has it and it was changed: what was not is what the client asks for.
 func (h *Hub) fetch(ctx context.Context, o *SubscribeOptions) error {
 	shared, ok := h.broker.(SharedBroker)
-	if !ok || o.Session <= 0 || o.Connection == "" || o.Start.kind == startLatest || h.hasChanged(o.Connection) {
+	if !ok || o.Session <= 0 || o.Connection == "" || h.hasChanged(o.Connection) {
 		return nil
+	}
+	if h.isDraining() {
+		return ErrDraining // before anybody gives it away
 	}
 	if marked, err := shared.Marked(ctx, o.Connection); err != nil || !marked {
 		return err
 	}
 	answers, err := h.ask(ctx, &question{Take: &sessionQuestion{o.Connection, o.User}})
-	if err != nil {
-		return err
-	}
 	var newest *sessionState
 	for _, a := range answers {
-		if err := a.err(); err != nil {
-			return err
-		}
+		err = cmp.Or(err, a.err())
 		if a.Session != nil && (newest == nil || a.Session.Changes > newest.Changes) {
 			newest = a.Session
 		}
 	}
-	if newest != nil {
+	if newest != nil { // nobody else has it any more, whatever else failed
 		h.takeIn(o, newest)
 	}
-	return nil
+	return err
 }
 
-// markChanged has other hubs know that a session was changed, should its client come to
-// them.
-func (h *Hub) markChanged(ctx context.Context, connection string) error {
-	if shared, ok := h.broker.(SharedBroker); ok {
-		return shared.Mark(ctx, connection)
+// markChanged has other hubs know that sessions were changed, should their clients come
+// to them.
+func (h *Hub) markChanged(ctx context.Context, connections ...string) error {
+	if shared, ok := h.broker.(SharedBroker); ok && len(connections) > 0 {
+		return shared.Mark(ctx, connections...)
 	}
 	return nil
 }
@@ -138,4 +136,10 @@ func (h *Hub) takeIn(o *SubscribeOptions, s *sessionState) {
 	h.changes = max(h.changes, s.Number) // or its next change would have a smaller number
 	h.sessions[sess.connection] = sess
 	h.park(sess)
+}
+
+func (h *Hub) isDraining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.draining
 }

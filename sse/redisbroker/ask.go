@@ -22,7 +22,7 @@ const (
 	// are alive.
 	recheckEvery = time.Second
 	// maxQuestions is about how many questions Redis keeps, for nodes that are cut off.
-	maxQuestions = 10_000
+	maxQuestions = 1000
 	// maxAsking is how many questions a node may put at one time. Each waits for its
 	// answers on a connection of its own.
 	maxAsking = 64
@@ -39,33 +39,34 @@ func (b *Broker) Ask(ctx context.Context, question []byte) ([][]byte, error) {
 		return nil, err
 	}
 	defer leave()
-	if err := b.health.silence(); err != nil {
-		return nil, unavailable(err)
-	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)() // Close does not wait for answers
 	select {
 	case b.asking <- struct{}{}:
 		defer func() { <-b.asking }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("%w: too many questions wait for their answers", sse.ErrUnavailable)
+	}
+	if err := b.health.silence(); err != nil {
+		return nil, unavailable(err)
 	}
 	id := sse.NewEpoch()
 	waiting, err := b.pose(ctx, id, question)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var answers [][]byte
 	for len(waiting) > 0 {
 		node, answer, err := b.awaitAnswer(ctx, id)
 		switch {
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("%w: %d nodes have not answered", sse.ErrUnavailable, len(waiting))
+			return answers, fmt.Errorf("%w: %d nodes have not answered", sse.ErrUnavailable, len(waiting))
 		case err != nil:
-			return nil, unavailable(err)
+			return answers, unavailable(err)
 		case node == "": // there was none for a while
 			if err := b.keepAlive(ctx, waiting); err != nil {
-				return nil, unavailable(err)
+				return answers, unavailable(err)
 			}
 		case waiting[node]:
 			delete(waiting, node)
@@ -82,7 +83,9 @@ func (b *Broker) pose(ctx context.Context, id string, question []byte) (map[stri
 	args := append(b.settings(5), id, b.node, string(question), b.lifeArg(), strconv.Itoa(maxQuestions))
 	r, err := b.run(ctx, askScript, append(b.keys.all(), b.keys.nodes, b.keys.asks), args)
 	if err != nil {
-		b.failed(writing, err)
+		if ctx.Err() == nil { // else it is who asked that has left
+			b.failed(writing, err)
+		}
 		return nil, unavailable(err)
 	}
 	nodes, err := r.AsStrSlice()
@@ -158,7 +161,7 @@ func (b *Broker) Answer(ctx context.Context, q sse.Question, answer []byte) erro
 }
 
 // Mark implements [sse.SharedBroker].
-func (b *Broker) Mark(ctx context.Context, name string) error {
+func (b *Broker) Mark(ctx context.Context, names ...string) error {
 	leave, err := b.enter()
 	if err != nil {
 		return err
@@ -167,9 +170,14 @@ func (b *Broker) Mark(ctx context.Context, name string) error {
 	ctx, cancel := b.within(ctx)
 	defer cancel()
 	client := *b.client.Load()
-	set := client.B().Set().Key(b.keys.marks + name).Value("1").Ex(marksLive).Build()
-	if err := b.reason(ctx, client.Do(ctx, set).Error()); err != nil {
-		return unavailable(err)
+	sets := make(rueidis.Commands, len(names))
+	for i, name := range names {
+		sets[i] = client.B().Set().Key(b.keys.marks + name).Value("1").Ex(marksLive).Build()
+	}
+	for _, r := range client.DoMulti(ctx, sets...) {
+		if err := b.reason(ctx, r.Error()); err != nil {
+			return unavailable(err)
+		}
 	}
 	return nil
 }
@@ -181,6 +189,9 @@ func (b *Broker) Marked(ctx context.Context, name string) (bool, error) {
 		return false, err
 	}
 	defer leave()
+	if err := b.health.silence(); err != nil {
+		return false, unavailable(err)
+	}
 	ctx, cancel := b.within(ctx)
 	defer cancel()
 	client := *b.client.Load()

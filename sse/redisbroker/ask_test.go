@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,4 +125,47 @@ func TestAskTheDumb(t *testing.T) {
 	if answers, err := one.Ask(ctx, nil); !errors.Is(err, sse.ErrUnavailable) {
 		t.Errorf("%d have answered, %v", len(answers), err)
 	}
+}
+
+// A client that left while the nodes were asked something made its node ill: the
+// balancer took it out.
+func TestAskAndLeave(t *testing.T) {
+	s := redistest.Start(t)
+	one := start(t, s, redisbroker.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := one.Ask(ctx, nil); err == nil {
+		t.Error("it was asked even so")
+	}
+	if err := one.Health(); err != nil {
+		t.Errorf("it is ill: %v", err)
+	}
+}
+
+// Close waited for all questions that waited for a node that did not answer, one after
+// the other.
+func TestCloseWhileAsking(t *testing.T) {
+	s := redistest.Start(t)
+	one, _ := start(t, s, redisbroker.Options{}), start(t, s, redisbroker.Options{})
+	var asking sync.WaitGroup
+	for range 200 {
+		asking.Go(func() {
+			if _, err := one.Ask(context.Background(), nil); err == nil {
+				t.Error("somebody answered")
+			}
+		})
+	}
+	one.wait("questions wait for answers", func() bool { return s.Calls()["blpop"] >= 1 || s.Do("XLEN", "{sse:default}:asks") != "0" })
+	one.cancel()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = one.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(9 * time.Second): // less than the time that one of them has
+		t.Error("Close waits for answers")
+	}
+	asking.Wait()
 }

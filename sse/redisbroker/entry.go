@@ -121,8 +121,8 @@ func (f *filter) matches(e *sse.Event) bool {
 }
 
 // parseQuestions reads what the stream of questions holds, the number of the first of
-// them, and the life to which they belong.
-func parseQuestions(raw []rueidis.XRangeSlice) (life string, first uint64, questions []sse.Entry, err error) {
+// them, and the life to which they belong. Now is by the server's clock.
+func parseQuestions(raw []rueidis.XRangeSlice, now int64) (life string, first uint64, questions []sse.Entry, err error) {
 	for i := range raw {
 		of, digits, _ := strings.Cut(raw[i].ID, "-")
 		number, err := strconv.ParseUint(digits, 10, 64)
@@ -143,6 +143,9 @@ func parseQuestions(raw []rueidis.XRangeSlice) (life string, first uint64, quest
 				q.ID = f.Value
 			case fieldFrom:
 				q.From = f.Value
+			case fieldTime:
+				at, _ := strconv.ParseInt(f.Value, 10, 64)
+				q.Late = now-at > askTimeout.Microseconds()
 			}
 		}
 		questions = append(questions, sse.Entry{Question: q})

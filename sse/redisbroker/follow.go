@@ -93,7 +93,7 @@ func (b *Broker) next() (some bool, err error) {
 		return false, err
 	}
 	if raw := streams[b.keys.asks]; len(raw) > 0 {
-		of, first, questions, err := parseQuestions(raw)
+		of, first, questions, err := parseQuestions(raw, b.serverTime())
 		if err != nil {
 			return false, err
 		}
@@ -101,6 +101,9 @@ func (b *Broker) next() (some bool, err error) {
 			return false, errMoved
 		}
 		b.handQuestions(first, questions)
+		if len(raw) == followEntries {
+			return true, nil // there may be more that events must not overtake
+		}
 	}
 	raw := streams[b.keys.record]
 	if len(raw) == 0 {

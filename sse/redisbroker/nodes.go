@@ -48,7 +48,7 @@ func (b *Broker) beat(ctx context.Context, node string) ([]string, error) {
 	return r.AsStrSlice()
 }
 
-// signOff tells that nobody need wait for this node. The context of the broker is done.
+// signOff tells that nobody need wait for this node.
 func (b *Broker) signOff() {
 	ctx, cancel := b.within(context.WithoutCancel(b.ctx))
 	defer cancel()

@@ -133,3 +133,9 @@ func parseRefusal(reply []rueidis.RedisMessage) error {
 	}
 	return refusal
 }
+
+// serverTime returns the time by the server's clock, Unix in microseconds.
+func (b *Broker) serverTime() int64 {
+	c := b.clock.Load()
+	return c.server + time.Since(c.here).Microseconds()
+}

@@ -53,9 +53,6 @@ func (b *Broker) tail(ctx context.Context, t *tail) error {
 	if err := l.check(t.at); err != nil {
 		return err
 	}
-	if _, err := b.beat(ctx, b.node); err != nil { // what is asked from now on is to be answered
-		return err
-	}
 	for {
 		attached, err := b.attach(t)
 		if err != nil {
@@ -77,10 +74,14 @@ func (b *Broker) tail(ctx context.Context, t *tail) error {
 		}
 	}
 	defer b.detach(t)
+	if _, err := b.beat(ctx, b.node); err != nil { // what is asked from now on is answered, and waited for
+		return err
+	}
 	select {
 	case <-ctx.Done():
 	case <-b.ctx.Done():
 	case err = <-t.over:
+		b.signOff() // until there is a tail again, nobody is here to answer
 	}
 	return err
 }

@@ -7,5 +7,5 @@
 -- Reply  the nodes that are alive
 
 local number = call('HINCRBY', meta, 'asks', 1)
-call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], id(number), 'i', ARGV[6], 'f', ARGV[7], 'q', ARGV[8])
+call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], id(number), 't', int(now), 'i', ARGV[6], 'f', ARGV[7], 'q', ARGV[8])
 return call('ZRANGEBYSCORE', KEYS[6], '(' .. int(now - tonumber(ARGV[9])), '+inf')
