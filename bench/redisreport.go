@@ -1,0 +1,128 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// report writes what the rounds told.
+func (set *redis) report(rounds []redisRound) string {
+	var b strings.Builder
+	b.WriteString("\n## Redis\n\n")
+	fmt.Fprintf(&b, "Events of %d bytes. %s, and is reached by TCP. All on one machine. Medians of %d rounds.\n", set.size, set.logs(), set.rounds)
+	set.latencyTables(&b, rounds)
+	set.tailTable(&b, rounds)
+	set.togetherTable(&b, rounds)
+	return b.String()
+}
+
+func (set *redis) latencyTables(b *strings.Builder, rounds []redisRound) {
+	b.WriteString("\n### Latency and CPU of a publish\n\nOne stream, on the node that is published to or on another; two nodes follow the record.\n")
+	for _, l := range []struct {
+		name string
+		of   func(hop) hopResult
+	}{
+		{"one event at a time", func(h hop) hopResult { return h.alone }},
+		{fmt.Sprintf("%d publishers", busyPublishers), func(h hop) hopResult { return h.busy }},
+	} {
+		b.WriteString("\n")
+		tableHead(b, l.name, "events/s", "p50 / p99 ms", "p50 − memory's ms", "CPU µs a publish: its node", "Redis", "the other node")
+		for i, name := range hops {
+			of := func(value func(hopResult) float64) float64 {
+				return median(rounds, func(r redisRound) float64 { return value(l.of(r.latency[i])) })
+			}
+			added := median(rounds, func(r redisRound) float64 {
+				return milliseconds(l.of(r.latency[i]).p50) - milliseconds(l.of(r.latency[0]).p50)
+			})
+			cells := []string{
+				name, fmt.Sprintf("%.0f", of(func(h hopResult) float64 { return h.rate() })),
+				fmt.Sprintf("%.2f / %.2f", of(func(h hopResult) float64 { return milliseconds(h.p50) }), of(func(h hopResult) float64 { return milliseconds(h.p99) })),
+				"-", fmt.Sprintf("%.1f", of(func(h hopResult) float64 { return h.perDelivery() })), "-", "-",
+			}
+			if i > 0 {
+				cells[3] = fmt.Sprintf("%.2f", added)
+				cells[5] = fmt.Sprintf("%.1f", of(func(h hopResult) float64 { return each(h.usage.redis, h.result.events) }))
+				cells[6] = fmt.Sprintf("%.1f", of(func(h hopResult) float64 { return each(h.nodes[1], h.result.events) }))
+			}
+			tableRow(b, cells...)
+		}
+	}
+}
+
+func (set *redis) tailTable(b *strings.Builder, rounds []redisRound) {
+	fmt.Fprintf(b, "\n### Publishers run flat out\n\nPublished to one node in requests of %d events, for %s; received by %d streams of another one.\n", tailTogether, set.lasting, set.streams)
+	b.WriteString("Behind is the latency of the worst delivery, of events of the first half and of the second.\n\n")
+	tableHead(b, "for a stream there", "events/s", "deliveries/s", "p50 / p99 ms", "behind ms", "after the last answer ms",
+		"CPU µs an event: publishers' node", "Redis", "streams' node", "cores of the client", "MB/s from Redis to a node")
+	for i, t := range tailFlows {
+		of := func(value func(flowResult) float64) float64 {
+			return median(rounds, func(r redisRound) float64 { return value(r.tails[i]) })
+		}
+		tableRow(b, fmt.Sprintf("one event of %d", t.channelsPerStream),
+			fmt.Sprintf("%.0f", of(flowResult.rate)),
+			fmt.Sprintf("%.0f", of(func(r flowResult) float64 { return float64(r.deliveries) / r.took.Seconds() })),
+			fmt.Sprintf("%.1f / %.1f", of(flowResult.p50), of(flowResult.p99)),
+			fmt.Sprintf("%.0f, %.0f", of(func(r flowResult) float64 { return milliseconds(r.worst[0]) }), of(func(r flowResult) float64 { return milliseconds(r.worst[1]) })),
+			fmt.Sprintf("%.0f", of(func(r flowResult) float64 { return milliseconds(r.behind) })),
+			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.nodes[0], r.events) })),
+			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.redis, r.events) })),
+			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.nodes[1], r.events) })),
+			fmt.Sprintf("%.2f", of(func(r flowResult) float64 { return r.client.Seconds() / r.took.Seconds() })),
+			fmt.Sprintf("%.2f", of(func(r flowResult) float64 { return r.sentToEach() * r.rate() / 1e6 })))
+	}
+}
+
+func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
+	fmt.Fprintf(b, "\n### %d nodes with %d streams each\n\n", clusterNodes, set.streams)
+	fmt.Fprintf(b, "%d single events a second, published to all nodes in turns for %s, each for some %d streams of each node.\n\n", set.rate, set.lasting, perChannel)
+	of := func(value func(flowResult) float64) float64 {
+		return median(rounds, func(r redisRound) float64 { return value(r.together) })
+	}
+	cores := func(r flowResult) (sum float64) {
+		for _, used := range r.nodes {
+			sum += used.Seconds() / r.took.Seconds() / float64(len(r.nodes))
+		}
+		return sum
+	}
+	tableHead(b, "", "")
+	row := func(name, format string, value func(flowResult) float64) {
+		tableRow(b, name, fmt.Sprintf(format, of(value)))
+	}
+	row("events/s", "%.0f", flowResult.rate)
+	row("deliveries/s, of all nodes", "%.0f", func(r flowResult) float64 { return float64(r.deliveries) / r.took.Seconds() })
+	row("p50 ms", "%.2f", flowResult.p50)
+	row("p99 ms", "%.2f", flowResult.p99)
+	row("worst ms", "%.1f", func(r flowResult) float64 { return milliseconds(max(r.worst[0], r.worst[1])) })
+	row("cores of Redis", "%.3f", func(r flowResult) float64 { return r.redis.Seconds() / r.took.Seconds() })
+	row("cores of a node", "%.3f", cores)
+	row("cores of the client", "%.3f", func(r flowResult) float64 { return r.client.Seconds() / r.took.Seconds() })
+	row("CPU µs an event: Redis", "%.1f", func(r flowResult) float64 { return each(r.redis, r.events) })
+	row("CPU µs a delivery: nodes, publishing and following included", "%.1f", func(r flowResult) float64 {
+		return cores(r) * float64(len(r.nodes)) * 1e6 * r.took.Seconds() / float64(r.deliveries)
+	})
+	row("kB/s from Redis to a node", "%.1f", func(r flowResult) float64 { return r.sentToEach() * r.rate() / 1e3 })
+	row("kB/s from all nodes to Redis", "%.1f", func(r flowResult) float64 { return float64(r.input) / r.took.Seconds() / 1e3 })
+	row("bytes of an event from Redis to a node", "%.0f", flowResult.sentToEach)
+	row("bytes of an event from its node to Redis", "%.0f", func(r flowResult) float64 { return float64(r.input) / float64(r.events) })
+	row("bytes of memory an event in Redis", "%.0f", func(r flowResult) float64 { return float64(r.memory) / float64(r.events) })
+}
+
+func (r flowResult) rate() float64 { return float64(r.events) / r.took.Seconds() }
+
+func (r flowResult) p50() float64 { return milliseconds(r.latency.quantile(0.50)) }
+
+func (r flowResult) p99() float64 { return milliseconds(r.latency.quantile(0.99)) }
+
+// sentToEach is how many bytes Redis sends to a node for an event, with the answers
+// to those who publish.
+func (r flowResult) sentToEach() float64 {
+	return float64(r.output) / float64(len(r.nodes)) / float64(r.events)
+}
+
+// each is CPU time in microseconds for each of so many.
+func each(used time.Duration, of int) float64 {
+	return float64(used.Nanoseconds()) / 1000 / float64(of)
+}
