@@ -26,9 +26,8 @@ const (
 	clusterNodes = 3
 	// perChannel is how many streams of each node an event of theirs is for.
 	perChannel = 10
-	// mostLag bounds how many seconds a node is behind publishers that run flat out,
-	// while it and they and Redis share the cores: one that does not keep up falls
-	// behind further and further.
+	// mostLag bounds how many seconds a node is behind publishers at pacedPart of the
+	// highest rate: one that does not keep up falls behind further and further.
 	mostLag = 1
 )
 
@@ -36,7 +35,7 @@ func (set *redis) flags(f *flag.FlagSet) {
 	f.IntVar(&set.streams, "streams", 5000, "how many streams a node has")
 	f.IntVar(&set.events, "events", 3000, "how many events are published to measure the latency")
 	f.IntVar(&set.rate, "rate", 1000, fmt.Sprintf("how many events a second are published to %d nodes", clusterNodes))
-	f.DurationVar(&set.lasting, "lasting", 15*time.Second, "for how long events are published, flat out and by the clock")
+	f.DurationVar(&set.lasting, "lasting", 12*time.Second, "for how long events are published at each rate")
 	f.IntVar(&set.rounds, "rounds", 3, "how often everything is measured; medians are reported")
 	f.IntVar(&set.size, "size", 150, "bytes of data in an event")
 	f.StringVar(&set.appending, "append", "no", "whether and how Redis logs what it keeps: no, everysec or always")
@@ -71,7 +70,7 @@ func (set *redis) limit() time.Duration {
 // A redisRound is all that one round told.
 type redisRound struct {
 	latency  []hop
-	tails    []flowResult
+	tails    []tailResult
 	together flowResult
 }
 
@@ -88,10 +87,10 @@ func (set *redis) run(ctx context.Context, k *kit) (outcome, error) {
 		rounds = append(rounds, r)
 	}
 	o := outcome{text: set.report(rounds)}
-	for t := range tailFlows {
+	for i, t := range tails {
 		o.checks = append(o.checks, newCheck(
-			fmt.Sprintf("redis: seconds that a node is behind, flat out, one event of %d for it", tailFlows[t].channelsPerStream),
-			mostLag, rounds, func(r redisRound) float64 { return r.tails[t].worst[1].Seconds() }))
+			fmt.Sprintf("redis: seconds that a node is behind at last, which has a stream for one event of %d", t.channelsPerStream),
+			mostLag, rounds, func(r redisRound) float64 { return r.tails[i].paced.worst[1].Seconds() }))
 	}
 	return o, nil
 }
@@ -103,11 +102,12 @@ func (set *redis) playRound(ctx context.Context, k *kit, number int) (r redisRou
 	if r.latency, err = set.measureLatency(ctx, k, number); err != nil {
 		return r, fmt.Errorf("latency: %w", err)
 	}
-	for _, t := range tailFlows {
-		tell(fmt.Sprintf("flat out, one event of %d for the other node", t.channelsPerStream))
+	for _, t := range tails {
+		what := fmt.Sprintf("the highest rate, one event of %d for a stream", t.channelsPerStream)
+		tell(what)
 		told, err := set.measureTail(ctx, k, t)
 		if err != nil {
-			return r, fmt.Errorf("flat out: %w", err)
+			return r, fmt.Errorf("%s: %w", what, err)
 		}
 		r.tails = append(r.tails, told)
 	}

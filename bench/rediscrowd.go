@@ -16,17 +16,17 @@ type crowd struct {
 	*cluster
 	flow
 	audiences []*audience
-	channels  []int // of the streams, the same on all nodes
+	wanted    []int // channels of the streams, the same on all nodes
 	size      int   // of an event
 }
 
 // openCrowd opens as many streams on each of the nodes.
-func (set *redis) openCrowd(ctx context.Context, c *cluster, on []*server, f flow) (*crowd, error) {
+func (set *redis) openCrowd(ctx context.Context, c *cluster, on []*server, channel func(i int) int, f flow) (*crowd, error) {
 	w := &crowd{cluster: c, flow: f, size: set.size}
 	var wanted []subscription
 	for i := range set.streams {
-		w.channels = append(w.channels, i%f.channels)
-		wanted = append(wanted, subscription{channel: channelName(i % f.channels)})
+		w.wanted = append(w.wanted, channel(i))
+		wanted = append(wanted, subscription{channel: channelName(channel(i))})
 	}
 	for _, s := range on {
 		a, err := s.open(ctx, wanted, nothing{}, steady)
@@ -83,7 +83,7 @@ func (w *crowd) apply(ctx context.Context, lasting time.Duration, to []*server) 
 	var running sync.WaitGroup
 	for _, r := range all {
 		running.Go(func() {
-			if err := r.run(ctx, start, w.every, lasting); err != nil {
+			if err := r.run(ctx, start, w.every, lasting, func() bool { return w.mayPublish(all, rosters) }); err != nil {
 				cancel(fmt.Errorf("publish: %w", err))
 			}
 		})
@@ -105,9 +105,26 @@ func (w *crowd) apply(ctx context.Context, lasting time.Duration, to []*server) 
 	if err := w.await(ctx, all, rosters); err != nil {
 		return flowResult{}, err
 	}
-	told.behind, told.client = time.Since(start)-told.took, cpuTime(os.Getpid())-client
+	told.client = cpuTime(os.Getpid()) - client
 	told.count(all, rosters)
 	return told, nil
+}
+
+// mayPublish reports whether the publishers are not too far ahead of the streams.
+func (w *crowd) mayPublish(all []*rover, rosters []*roster) bool {
+	if w.window == 0 {
+		return true
+	}
+	published := int64(0)
+	for _, r := range all {
+		published += r.events.Load()
+	}
+	for _, r := range rosters { // a delivery stands for the events of some channels
+		if published-int64(r.count()*w.channels/len(w.wanted)) > int64(w.window) {
+			return false
+		}
+	}
+	return true
 }
 
 // newRovers connects publishers to the nodes in turns. They are unusable once ctx is
@@ -130,7 +147,7 @@ func (w *crowd) newRovers(ctx context.Context, to []*server) (all []*rover, err 
 func (w *crowd) expect(all []*rover, half time.Duration) (rosters []*roster) {
 	for _, a := range w.audiences {
 		r := &roster{half: half}
-		for _, channel := range w.channels {
+		for _, channel := range w.wanted {
 			r.places = append(r.places, w.place(channel, len(all), all[0].series))
 		}
 		a.expect(r)
@@ -142,8 +159,8 @@ func (w *crowd) expect(all []*rover, half time.Duration) (rosters []*roster) {
 // await returns when each node has delivered what the publishers published.
 func (w *crowd) await(ctx context.Context, all []*rover, rosters []*roster) error {
 	due := 0
-	for _, channel := range w.channels {
-		due += w.place(channel, len(all), 0).due(all[channel%len(all)].events)
+	for _, channel := range w.wanted {
+		due += w.place(channel, len(all), 0).due(int(all[channel%len(all)].events.Load()))
 	}
 	for i, a := range w.audiences {
 		if err := a.wait(ctx, rosters[i].reached(due)); err != nil {
@@ -159,7 +176,7 @@ func (w *crowd) await(ctx context.Context, all []*rover, rosters []*roster) erro
 // count takes over what was published and received.
 func (r *flowResult) count(all []*rover, rosters []*roster) {
 	for _, p := range all {
-		r.events += p.events
+		r.events += int(p.events.Load())
 	}
 	r.latency = new(histogram)
 	for _, of := range rosters {

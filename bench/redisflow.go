@@ -4,8 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +22,9 @@ type flow struct {
 	// leaves when the last is answered.
 	every   time.Duration
 	lasting time.Duration
+	// window is how many events the publishers are ahead of the streams at most, if
+	// it is positive: then they are as fast as those receive.
+	window int
 }
 
 // A flowResult is what it told.
@@ -29,7 +32,6 @@ type flowResult struct {
 	usage
 	events, deliveries int
 	took, client       time.Duration
-	behind             time.Duration // from the last answer until the last receipt
 	latency            *histogram
 	worst              [2]time.Duration // latency of each half
 }
@@ -54,7 +56,7 @@ type rover struct {
 	number, of int      // which publisher it is, and of how many
 	series     uint32   // of its events
 	channels   int
-	events     int // that were published
+	events     atomic.Int64 // that were published
 }
 
 func (f flow) newRover(ctx context.Context, s *server, number, of, size int) (*rover, error) {
@@ -78,18 +80,22 @@ func (f flow) newRover(ctx context.Context, s *server, number, of, size int) (*r
 // post publishes the next events.
 func (r *rover) post() error {
 	for i, data := range r.data {
-		n := r.events + i
+		n := int(r.events.Load()) + i
 		channel := r.number + r.of*(n%(r.channels/r.of))
 		copy(r.names[i], channelName(channel))
 		stamp{r.series, uint32(n), now()}.put(data)
 	}
 	err := r.send()
-	r.events += len(r.data)
+	r.events.Add(int64(len(r.data)))
 	return err
 }
 
-// run publishes for some time, at least once, flat out or by the clock.
-func (r *rover) run(ctx context.Context, start time.Time, every, lasting time.Duration) error {
+// aheadPause is how long a publisher waits that is too far ahead of the streams. They
+// need longer for what it is ahead.
+const aheadPause = time.Millisecond
+
+// run publishes for some time, at least once, by the clock or when it may.
+func (r *rover) run(ctx context.Context, start time.Time, every, lasting time.Duration, may func() bool) error {
 	next := start.Add(every * time.Duration(r.number) / time.Duration(r.of)) // they do not publish in step
 	for {
 		if every > 0 {
@@ -100,72 +106,14 @@ func (r *rover) run(ctx context.Context, start time.Time, every, lasting time.Du
 				return nil
 			}
 		}
-		if r.events > 0 && time.Since(start) >= lasting {
+		for !may() && ctx.Err() == nil {
+			time.Sleep(aheadPause)
+		}
+		if r.events.Load() > 0 && time.Since(start) >= lasting {
 			return nil
 		}
 		if err := r.post(); err != nil {
 			return err
 		}
 	}
-}
-
-// A tailFlow is what publishers send flat out, of which a node with streams needs a
-// part only.
-type tailFlow struct {
-	// channelsPerStream is how many channels have an event while a stream has one.
-	channelsPerStream int
-}
-
-// tailFlows tell the cost of an event that the node delivers, and of those that it
-// reads and has nobody for.
-var tailFlows = []tailFlow{{1}, {10}}
-
-// multiple returns the next one that is not less.
-func multiple(n, of int) int { return (n + of - 1) / of * of }
-
-// measureTail has publishers run flat out on one node, and streams on another.
-func (set *redis) measureTail(ctx context.Context, k *kit, t tailFlow) (r flowResult, err error) {
-	c, err := set.startCluster(ctx, k, 2)
-	if err != nil {
-		return r, err
-	}
-	defer c.stop()
-	const publishers = 4
-	w, err := set.openCrowd(ctx, c, c.nodes[1:], flow{
-		publishers: publishers,
-		channels:   multiple(set.streams*t.channelsPerStream, publishers),
-		together:   tailTogether,
-		lasting:    set.lasting,
-	})
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, w.leave()) }()
-	return w.measure(ctx, c.nodes[:1])
-}
-
-// tailTogether is how many events a publisher that runs flat out sends in a request.
-const tailTogether = 100
-
-// measureTogether publishes single events by the clock to nodes that all have streams.
-func (set *redis) measureTogether(ctx context.Context, k *kit) (r flowResult, err error) {
-	c, err := set.startCluster(ctx, k, clusterNodes)
-	if err != nil {
-		return r, err
-	}
-	defer c.stop()
-	const publishers = 4
-	all := publishers * clusterNodes
-	w, err := set.openCrowd(ctx, c, c.nodes, flow{
-		publishers: publishers,
-		channels:   multiple(max(set.streams/perChannel, 1), all),
-		together:   1,
-		every:      time.Duration(all) * time.Second / time.Duration(set.rate),
-		lasting:    set.lasting,
-	})
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, w.leave()) }()
-	return w.measure(ctx, c.nodes)
 }

@@ -53,26 +53,32 @@ func (set *redis) latencyTables(b *strings.Builder, rounds []redisRound) {
 }
 
 func (set *redis) tailTable(b *strings.Builder, rounds []redisRound) {
-	fmt.Fprintf(b, "\n### Publishers run flat out\n\nPublished to one node in requests of %d events, for %s; received by %d streams of another one.\n", tailTogether, set.lasting, set.streams)
-	b.WriteString("Behind is the latency of the worst delivery, of events of the first half and of the second.\n\n")
-	tableHead(b, "for a stream there", "events/s", "deliveries/s", "p50 / p99 ms", "behind ms", "after the last answer ms",
-		"CPU µs an event: publishers' node", "Redis", "streams' node", "cores of the client", "MB/s from Redis to a node")
-	for i, t := range tailFlows {
-		of := func(value func(flowResult) float64) float64 {
-			return median(rounds, func(r redisRound) float64 { return value(r.tails[i]) })
-		}
-		tableRow(b, fmt.Sprintf("one event of %d", t.channelsPerStream),
-			fmt.Sprintf("%.0f", of(flowResult.rate)),
-			fmt.Sprintf("%.0f", of(func(r flowResult) float64 { return float64(r.deliveries) / r.took.Seconds() })),
-			fmt.Sprintf("%.1f / %.1f", of(flowResult.p50), of(flowResult.p99)),
-			fmt.Sprintf("%.0f, %.0f", of(func(r flowResult) float64 { return milliseconds(r.worst[0]) }), of(func(r flowResult) float64 { return milliseconds(r.worst[1]) })),
-			fmt.Sprintf("%.0f", of(func(r flowResult) float64 { return milliseconds(r.behind) })),
-			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.nodes[0], r.events) })),
-			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.redis, r.events) })),
-			fmt.Sprintf("%.1f", of(func(r flowResult) float64 { return each(r.nodes[1], r.events) })),
-			fmt.Sprintf("%.2f", of(func(r flowResult) float64 { return r.client.Seconds() / r.took.Seconds() })),
-			fmt.Sprintf("%.2f", of(func(r flowResult) float64 { return r.sentToEach() * r.rate() / 1e6 })))
+	fmt.Fprintf(b, "\n### The rate that a node can follow\n\nPublished to one node in requests of %d events, for %s, and received by %d streams of another one: as fast as these\n", tailTogether, set.lasting, set.streams)
+	fmt.Fprintf(b, "receive (the publishers are at most %d events ahead), and then at %.0f %% of that rate, whether they receive or not.\n", tailWindow, 100*pacedPart)
+	b.WriteString("Behind is the worst delivery of the events of the first half, and of the second.\n\n")
+	tableHead(b, "one event of … is for a stream", "events/s", "deliveries/s", "p50 / p99 ms", "behind ms",
+		"CPU µs an event: publishers' node", "Redis", "streams' node", "its cores", "the client's", "MB/s from Redis to a node")
+	for i, t := range tails {
+		tailRow(b, fmt.Sprintf("%d, as fast as it is received", t.channelsPerStream), rounds, func(r redisRound) flowResult { return r.tails[i].most })
+		tailRow(b, fmt.Sprintf("%d, by the clock", t.channelsPerStream), rounds, func(r redisRound) flowResult { return r.tails[i].paced })
 	}
+}
+
+func tailRow(b *strings.Builder, name string, rounds []redisRound, get func(redisRound) flowResult) {
+	of := func(format string, value func(flowResult) float64) string {
+		return fmt.Sprintf(format, median(rounds, func(r redisRound) float64 { return value(get(r)) }))
+	}
+	worst := func(half int) string {
+		return of("%.0f", func(r flowResult) float64 { return milliseconds(r.worst[half]) })
+	}
+	tableRow(b, name, of("%.0f", flowResult.rate), of("%.0f", flowResult.deliveryRate),
+		of("%.1f", flowResult.p50)+" / "+of("%.1f", flowResult.p99), worst(0)+", "+worst(1),
+		of("%.1f", func(r flowResult) float64 { return each(r.nodes[0], r.events) }),
+		of("%.1f", func(r flowResult) float64 { return each(r.redis, r.events) }),
+		of("%.1f", func(r flowResult) float64 { return each(r.nodes[1], r.events) }),
+		of("%.2f", func(r flowResult) float64 { return r.cores(r.nodes[1]) }),
+		of("%.2f", func(r flowResult) float64 { return r.cores(r.client) }),
+		of("%.2f", func(r flowResult) float64 { return r.sentToEach() * r.rate() / 1e6 }))
 }
 
 func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
@@ -81,9 +87,9 @@ func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
 	of := func(value func(flowResult) float64) float64 {
 		return median(rounds, func(r redisRound) float64 { return value(r.together) })
 	}
-	cores := func(r flowResult) (sum float64) {
+	ofNodes := func(r flowResult) (sum time.Duration) {
 		for _, used := range r.nodes {
-			sum += used.Seconds() / r.took.Seconds() / float64(len(r.nodes))
+			sum += used
 		}
 		return sum
 	}
@@ -92,17 +98,15 @@ func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
 		tableRow(b, name, fmt.Sprintf(format, of(value)))
 	}
 	row("events/s", "%.0f", flowResult.rate)
-	row("deliveries/s, of all nodes", "%.0f", func(r flowResult) float64 { return float64(r.deliveries) / r.took.Seconds() })
+	row("deliveries/s, of all nodes", "%.0f", flowResult.deliveryRate)
 	row("p50 ms", "%.2f", flowResult.p50)
 	row("p99 ms", "%.2f", flowResult.p99)
 	row("worst ms", "%.1f", func(r flowResult) float64 { return milliseconds(max(r.worst[0], r.worst[1])) })
-	row("cores of Redis", "%.3f", func(r flowResult) float64 { return r.redis.Seconds() / r.took.Seconds() })
-	row("cores of a node", "%.3f", cores)
-	row("cores of the client", "%.3f", func(r flowResult) float64 { return r.client.Seconds() / r.took.Seconds() })
+	row("cores of Redis", "%.3f", func(r flowResult) float64 { return r.cores(r.redis) })
+	row("cores of a node", "%.3f", func(r flowResult) float64 { return r.cores(ofNodes(r)) / clusterNodes })
+	row("cores of the client", "%.3f", func(r flowResult) float64 { return r.cores(r.client) })
 	row("CPU µs an event: Redis", "%.1f", func(r flowResult) float64 { return each(r.redis, r.events) })
-	row("CPU µs a delivery: nodes, publishing and following included", "%.1f", func(r flowResult) float64 {
-		return cores(r) * float64(len(r.nodes)) * 1e6 * r.took.Seconds() / float64(r.deliveries)
-	})
+	row("CPU µs a delivery: nodes, publishing and following included", "%.1f", func(r flowResult) float64 { return each(ofNodes(r), r.deliveries) })
 	row("kB/s from Redis to a node", "%.1f", func(r flowResult) float64 { return r.sentToEach() * r.rate() / 1e3 })
 	row("kB/s from all nodes to Redis", "%.1f", func(r flowResult) float64 { return float64(r.input) / r.took.Seconds() / 1e3 })
 	row("bytes of an event from Redis to a node", "%.0f", flowResult.sentToEach)
@@ -111,6 +115,11 @@ func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
 }
 
 func (r flowResult) rate() float64 { return float64(r.events) / r.took.Seconds() }
+
+func (r flowResult) deliveryRate() float64 { return float64(r.deliveries) / r.took.Seconds() }
+
+// cores is how many of them some CPU time is, while events were published.
+func (r flowResult) cores(used time.Duration) float64 { return used.Seconds() / r.took.Seconds() }
 
 func (r flowResult) p50() float64 { return milliseconds(r.latency.quantile(0.50)) }
 
