@@ -83,7 +83,7 @@ func redisRows() map[string]int {
 	if redisEngine.missing() != "" {
 		return map[string]int{"redis is left out: ": 1}
 	}
-	return map[string]int{"| memory, one node": 2, "| redis, other node": 2, "| 10, ": 2, "| cores of a node": 1}
+	return map[string]int{"| memory, one node": 2, "| redis, other node": 2, "| 10, ": 2, "| cores of a node": 1, "| 30 | ": 2}
 }
 
 // What is not understood is an error, before anything is built.

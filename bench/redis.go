@@ -72,6 +72,7 @@ type redisRound struct {
 	latency  []hop
 	tails    []tailResult
 	together flowResult
+	follow   []flowResult // as followings has them
 }
 
 func (set *redis) run(ctx context.Context, k *kit) (outcome, error) {
@@ -114,6 +115,14 @@ func (set *redis) playRound(ctx context.Context, k *kit, number int) (r redisRou
 	tell(fmt.Sprintf("%d nodes", clusterNodes))
 	if r.together, err = set.measureTogether(ctx, k); err != nil {
 		return r, fmt.Errorf("%d nodes: %w", clusterNodes, err)
+	}
+	tell("those who follow")
+	for _, g := range followings {
+		told, err := set.measureFollowing(ctx, k, g)
+		if err != nil {
+			return r, fmt.Errorf("%d followers of %d events a second: %w", g.followers, g.rate, err)
+		}
+		r.follow = append(r.follow, told)
 	}
 	return r, nil
 }

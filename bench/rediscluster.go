@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os/exec"
@@ -39,8 +38,9 @@ func (s *server) redisCommand() (*exec.Cmd, error) {
 
 // A cluster is a Redis and nodes whose hub has its record there.
 type cluster struct {
-	redis *server
-	nodes []*server
+	redis  *server
+	nodes  []*server
+	others followers
 }
 
 // startCluster starts fresh processes. The caller stops them.
@@ -60,8 +60,14 @@ func (set *redis) startCluster(ctx context.Context, k *kit, nodes int) (c *clust
 	return c, nil
 }
 
-// hub returns the options of a hub whose record is in a Redis, lines of a Caddyfile.
-func (c *cluster) hub() string { return "broker redis redis://" + c.redis.adminAt }
+// hub returns the options of a hub whose record is in a Redis, lines of a Caddyfile. It
+// keeps more than by default: at the highest rate that would be gone in two seconds, and
+// a node that was held up for as long, by whoever else is on the machine, could not go on.
+func (c *cluster) hub() string {
+	return "broker redis redis://" + c.redis.adminAt + ` {
+			max_events 400000
+		}`
+}
 
 func (c *cluster) stop() {
 	for _, s := range append(c.nodes, c.redis) {
@@ -85,10 +91,12 @@ type usage struct {
 	nodes []time.Duration // by node
 	// What Redis tells of itself, in bytes: received, sent, and needed.
 	input, output, memory int
+	// What those got who follow and are no nodes.
+	entries, answers int
 }
 
 func (c *cluster) usage(ctx context.Context) (usage, error) {
-	u := usage{redis: c.redis.cpu()}
+	u := usage{redis: c.redis.cpu(), entries: int(c.others.entries.Load()), answers: int(c.others.answers.Load())}
 	for _, s := range c.nodes {
 		u.nodes = append(u.nodes, s.cpu())
 	}
@@ -106,6 +114,7 @@ func (u usage) since(before usage) usage {
 	for i := range u.nodes {
 		u.nodes[i] -= before.nodes[i]
 	}
+	u.entries, u.answers = u.entries-before.entries, u.answers-before.answers
 	u.input, u.output, u.memory = u.input-before.input, u.output-before.output, u.memory-before.memory
 	return u
 }
@@ -121,13 +130,9 @@ func (s *server) redisInfo(ctx context.Context) (map[string]int, error) {
 		return nil, err
 	}
 	answer := bufio.NewReader(conn)
-	head, err := answer.ReadString('\n')
+	size, err := readSize(answer, '$')
 	if err != nil {
 		return nil, err
-	}
-	size, err := strconv.Atoi(strings.Trim(head, "$\r\n"))
-	if err != nil {
-		return nil, fmt.Errorf("redis answered %q", head)
 	}
 	text := make([]byte, size)
 	if _, err := io.ReadFull(answer, text); err != nil {

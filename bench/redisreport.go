@@ -16,6 +16,7 @@ func (set *redis) report(rounds []redisRound) string {
 	set.latencyTables(&b, rounds)
 	set.tailTable(&b, rounds)
 	set.togetherTable(&b, rounds)
+	set.followTable(&b, rounds)
 	return b.String()
 }
 
@@ -112,6 +113,25 @@ func (set *redis) togetherTable(b *strings.Builder, rounds []redisRound) {
 	row("bytes of an event from Redis to a node", "%.0f", flowResult.sentToEach)
 	row("bytes of an event from its node to Redis", "%.0f", func(r flowResult) float64 { return float64(r.input) / float64(r.events) })
 	row("bytes of memory an event in Redis", "%.0f", func(r flowResult) float64 { return float64(r.memory) / float64(r.events) })
+}
+
+func (set *redis) followTable(b *strings.Builder, rounds []redisRound) {
+	b.WriteString("\n### Followers\n\nPublished to a node without streams, while it and others follow the record. The others ask as nodes do, and\n")
+	b.WriteString("throw away what they are told.\n\n")
+	tableHead(b, "followers", "events in a publish", "events/s", "cores of Redis", "its CPU µs an event", "events an answer", "MB/s from Redis")
+	for i, g := range followings {
+		of := func(format string, value func(flowResult) float64) string {
+			return fmt.Sprintf(format, median(rounds, func(r redisRound) float64 { return value(r.follow[i]) }))
+		}
+		batch := "-"
+		if g.followers > 1 {
+			batch = of("%.1f", func(r flowResult) float64 { return float64(r.entries) / float64(r.answers) })
+		}
+		tableRow(b, fmt.Sprint(g.followers), fmt.Sprint(g.together), of("%.0f", flowResult.rate),
+			of("%.3f", func(r flowResult) float64 { return r.cores(r.redis) }),
+			of("%.1f", func(r flowResult) float64 { return each(r.redis, r.events) }), batch,
+			of("%.2f", func(r flowResult) float64 { return float64(r.output) / r.took.Seconds() / 1e6 }))
+	}
 }
 
 func (r flowResult) rate() float64 { return float64(r.events) / r.took.Seconds() }

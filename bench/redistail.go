@@ -27,8 +27,8 @@ type tailResult struct{ most, paced flowResult }
 const (
 	// tailTogether is how many events are in a request.
 	tailTogether = 100
-	// tailWindow is far less than a record keeps: a node that is behind by more than
-	// that has lost events, and ends its streams.
+	// tailWindow is far less than the record keeps. A node that is behind by more than
+	// that has to begin anew, and ends its streams.
 	tailWindow = 10_000
 	// pacedPart is the rate by the clock in proportion to the highest.
 	pacedPart = 0.75
