@@ -131,10 +131,9 @@ func TestTwoNodes(t *testing.T) {
 	resumed.Close()
 	stopped := 0
 	eventually(t, "one stream is left, on one node", func() bool {
-		if s.streams(b) == 1 {
-			stopped = 1
-		}
-		return s.streams(a)+s.streams(b) == 1
+		onA, onB := s.streams(a), s.streams(b)
+		stopped = onB
+		return onA+onB == 1
 	})
 	if err := s.process[stopped].Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

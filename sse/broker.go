@@ -14,7 +14,7 @@ type Entry struct {
 	Time  time.Time
 	Event Event
 	// Question takes the place of the event if it is not nil, see
-	// [SharedBroker]. It is on no channel.
+	// [SharedBroker]. It has no position.
 	Question *Question
 }
 

@@ -156,6 +156,14 @@ func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string
 }
 
 func (h *Hub) change(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session, Change) (roster, error)) ([]string, error) {
+	channels, err := h.changeSession(ctx, connection, c, mostWaiting, decide)
+	if err == nil {
+		err = h.markChanged(ctx, connection)
+	}
+	return channels, err
+}
+
+func (h *Hub) changeSession(ctx context.Context, connection string, c Change, mostWaiting int, decide func(*session, Change) (roster, error)) ([]string, error) {
 	if err := validatePatterns(c.Subscribe, c.Unsubscribe); err != nil {
 		return nil, err
 	}

@@ -8,14 +8,14 @@ import (
 )
 
 // A SharedBroker is one whose record several hubs follow, as a rule each in a process
-// of its own. What concerns the streams of all of them they ask each other through the
-// record, where a question has its place among the events: an event that is published
-// after the last hub has answered is ingested after the question by all of them.
+// of its own. What concerns the streams of all of them they ask each other by way of
+// the broker: Tail delivers questions too, none of them later than an event that was
+// published after it was asked.
 type SharedBroker interface {
 	Broker
 
-	// Ask puts a question into the record, and returns the answers of the hubs that
-	// follow it, in no order. It waits for those that are known to be alive, its own
+	// Ask puts a question to the hubs that follow the record, and returns their answers,
+	// in no order. It waits for those that are known to be alive, its own
 	// among them, and no longer than ctx. The error matches [ErrUnavailable] if the
 	// question could not be put, or one that is alive has not answered: it may have
 	// been done what was asked, or not.
@@ -24,6 +24,12 @@ type SharedBroker interface {
 	// Answer answers a question that Tail delivered. It may block. An answer that
 	// cannot be given is as none: who asked does without, or fails.
 	Answer(ctx context.Context, q Question, answer []byte) error
+
+	// Mark has all hubs know for some days that there is something about a connection
+	// that they might ask for, and Marked reports it. The errors match
+	// [ErrUnavailable].
+	Mark(ctx context.Context, connection string) error
+	Marked(ctx context.Context, connection string) (bool, error)
 }
 
 // A Question is in an entry in place of an event.
@@ -79,6 +85,7 @@ type answer struct {
 	Connections []ConnectionInfo `json:"connections,omitempty"`
 	Channels    []string         `json:"channels,omitempty"`
 	Known       uint64           `json:"known,omitempty"`
+	Open        bool             `json:"open,omitempty"` // what is known is a stream
 	Session     *sessionState    `json:"session,omitempty"`
 	Failure     *failure         `json:"failure,omitempty"`
 }

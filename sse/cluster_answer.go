@@ -77,7 +77,7 @@ func (h *Hub) answer(ctx context.Context, q *question) (a answer) {
 	case q.Change != nil:
 		a.Channels, err = h.changeOwn(ctx, q.Change.Connection, q.Change.User, q.Change.Change)
 	case q.Knows != nil:
-		a.Known = h.KnowsHere(q.Knows.Connection, q.Knows.User)
+		a.Known, a.Open = h.known(q.Knows.Connection, q.Knows.User)
 	case q.Take != nil:
 		a.Session, err = h.giveAway(q.Take.Connection, q.Take.User)
 	case q.Count != nil:

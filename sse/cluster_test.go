@@ -21,10 +21,11 @@ type sharedKeeper struct {
 	asking sync.Mutex // guards what follows
 	asked  int
 	waits  map[string]chan []byte // for answers, by the question's id
+	marks  map[string]bool
 }
 
 func newSharedKeeper(nodes int) *sharedKeeper {
-	return &sharedKeeper{keeper: newKeeper(), nodes: nodes, waits: make(map[string]chan []byte)}
+	return &sharedKeeper{keeper: newKeeper(), nodes: nodes, waits: make(map[string]chan []byte), marks: make(map[string]bool)}
 }
 
 func (k *sharedKeeper) Ask(ctx context.Context, question []byte) (answers [][]byte, err error) {
@@ -45,20 +46,26 @@ func (k *sharedKeeper) Ask(ctx context.Context, question []byte) (answers [][]by
 	return answers, nil
 }
 
-// put puts a question into the record.
+// put delivers a question.
 func (k *sharedKeeper) put(q *sse.Question) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	entries, _, err := k.ledger.Draft([]sse.Event{{Channels: []string{"question"}}}, time.Now())
-	if err != nil {
-		panic(err)
-	}
-	k.ledger.Commit()
-	entries[0].Event, entries[0].Question = sse.Event{}, q
-	k.entries = append(k.entries, entries...)
 	for _, deliver := range k.tails {
-		(*deliver)(entries)
+		(*deliver)([]sse.Entry{{Question: q}})
 	}
+}
+
+func (k *sharedKeeper) Mark(_ context.Context, connection string) error {
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	k.marks[connection] = true
+	return nil
+}
+
+func (k *sharedKeeper) Marked(_ context.Context, connection string) (bool, error) {
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	return k.marks[connection], nil
 }
 
 func (k *sharedKeeper) Answer(_ context.Context, q sse.Question, answer []byte) error {

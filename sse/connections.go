@@ -65,20 +65,27 @@ func (h *Hub) chosen(sel Selection) []*session {
 func (h *Hub) Knows(ctx context.Context, connection, user string) (session uint64, err error) {
 	answers, err := h.ask(ctx, &question{Knows: &sessionQuestion{connection, user}})
 	for _, a := range answers {
-		session = max(session, a.Known)
+		if session == 0 || a.Open { // rather than of a client that has gone from there
+			session = a.Known
+		}
 	}
 	return session, err
 }
 
 // KnowsHere is Knows of the connections of this hub alone.
 func (h *Hub) KnowsHere(connection, user string) (session uint64) {
+	session, _ = h.known(connection, user)
+	return session
+}
+
+func (h *Hub) known(connection, user string) (session uint64, open bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sess := h.sessions[connection]
 	if sess == nil || sess.user != user || sess.over(time.Now()) {
-		return 0
+		return 0, false
 	}
-	return sess.serial
+	return sess.serial, sess.stream != nil
 }
 
 // Withdrawn reports whether a name or pattern, or a part of it, was taken away from
@@ -171,13 +178,16 @@ func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed i
 // moment too. It returns how many there were. Nothing is sent to them that is
 // published after it has returned. Their clients may come back: who must not has
 // to be refused by what allows streams, before. The error is that of
-// [SharedBroker.Ask].
+// [SharedBroker.Ask]; the streams of this hub are ended even so.
 func (h *Hub) Kick(ctx context.Context, sel Selection) (kicked int, err error) {
 	answers, err := h.ask(ctx, &question{Kick: &sel})
+	if err != nil {
+		return h.kick(sel), err // those that can be reached
+	}
 	for _, a := range answers {
 		kicked += a.N
 	}
-	return kicked, err
+	return kicked, nil
 }
 
 func (h *Hub) kick(sel Selection) int {

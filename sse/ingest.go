@@ -147,17 +147,15 @@ func (h *Hub) attachedOnce() bool {
 func (h *Hub) ingest(e *Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	seq := e.Position.Seq
-	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
-		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))
-	}
 	if e.Question != nil {
-		h.head.Store(seq)
-		h.settled.Store(seq)
 		if h.attachedOnce() { // else it was asked before there was anybody here
 			h.pose(e.Question)
 		}
 		return
+	}
+	seq := e.Position.Seq
+	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
+		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))
 	}
 	h.noteEnds(e)
 	if e.Event.End != EndOnly {

@@ -31,31 +31,50 @@ type fillState struct {
 }
 
 // fetch brings the session of a client that comes back to this hub, if another one
-// has it. Who asks for a stream for the first time has none.
+// has it and it was changed: what was not is what the client asks for. Who asks for a
+// stream for the first time has none.
 func (h *Hub) fetch(ctx context.Context, o *SubscribeOptions) error {
-	_, shared := h.broker.(SharedBroker)
-	if !shared || o.Session <= 0 || o.Connection == "" || o.Start.kind == startLatest || h.has(o.Connection) {
+	shared, ok := h.broker.(SharedBroker)
+	if !ok || o.Session <= 0 || o.Connection == "" || o.Start.kind == startLatest || h.hasChanged(o.Connection) {
 		return nil
+	}
+	if marked, err := shared.Marked(ctx, o.Connection); err != nil || !marked {
+		return err
 	}
 	answers, err := h.ask(ctx, &question{Take: &sessionQuestion{o.Connection, o.User}})
 	if err != nil {
 		return err
 	}
+	var newest *sessionState
 	for _, a := range answers {
 		if err := a.err(); err != nil {
 			return err
 		}
-		if a.Session != nil {
-			h.takeIn(o, a.Session)
+		if a.Session != nil && (newest == nil || a.Session.Changes > newest.Changes) {
+			newest = a.Session
 		}
+	}
+	if newest != nil {
+		h.takeIn(o, newest)
 	}
 	return nil
 }
 
-func (h *Hub) has(connection string) bool {
+// markChanged has other hubs know that a session was changed, should its client come to
+// them.
+func (h *Hub) markChanged(ctx context.Context, connection string) error {
+	if shared, ok := h.broker.(SharedBroker); ok {
+		return shared.Mark(ctx, connection)
+	}
+	return nil
+}
+
+// hasChanged reports whether this hub has a session that was changed.
+func (h *Hub) hasChanged(connection string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.sessions[connection] != nil
+	sess := h.sessions[connection]
+	return sess != nil && sess.changed != nil
 }
 
 // giveAway hands over a session of that user, and ends its stream if the hub has one:

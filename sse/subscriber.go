@@ -143,7 +143,9 @@ type opening struct {
 // Errors: one that matches [ErrChannel] if a name or pattern is malformed;
 // [ErrConnection] if the connection is another user's; [ErrOvertaken]; [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
 // subscriber missed nothing of them; one of the broker if it has to be asked
-// for what was missed, and cannot answer; the context's.
+// for what was missed, and cannot answer; one that matches [ErrUnavailable] if the
+// subscriber has had more from another hub of the same record than this one has; the
+// context's.
 func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscriber, error) {
 	if err := validatePatterns(options.Channels, options.Fixed); err != nil {
 		return nil, err
@@ -152,6 +154,9 @@ func (h *Hub) Subscribe(ctx context.Context, options SubscribeOptions) (*Subscri
 		return nil, err
 	}
 	if err := h.fetch(ctx, &options); err != nil {
+		return nil, err
+	}
+	if err := h.reach(ctx, options.Start); err != nil {
 		return nil, err
 	}
 	s := &Subscriber{

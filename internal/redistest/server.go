@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,8 +29,9 @@ type Server struct {
 	// Password of its default user, empty if there is none.
 	Password string
 
-	t    testing.TB
-	args []string
+	t     testing.TB
+	args  []string
+	links atomic.Int32 // that were made to it
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended
@@ -186,13 +188,6 @@ func (s *Server) RestartUntil(written string, args ...string) {
 	}
 	s.args = before
 }
-
-// Suspend makes the process silent: its sockets take what they are sent, and nobody
-// answers.
-func (s *Server) Suspend() { s.t.Helper(); s.signal(syscall.SIGSTOP, "suspend") }
-
-// Resume lets a suspended process go on.
-func (s *Server) Resume() { s.t.Helper(); s.signal(syscall.SIGCONT, "resume") }
 
 func (s *Server) signal(signal syscall.Signal, what string) {
 	s.t.Helper()

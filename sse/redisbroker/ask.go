@@ -21,6 +21,13 @@ const (
 	// recheckEvery is how often it is looked whether nodes that have not answered
 	// are alive.
 	recheckEvery = time.Second
+	// maxQuestions is about how many questions Redis keeps, for nodes that are cut off.
+	maxQuestions = 10_000
+	// maxAsking is how many questions a node may put at one time. Each waits for its
+	// answers on a connection of its own.
+	maxAsking = 64
+	// marksLive is for how long a mark is kept.
+	marksLive = 7 * 24 * time.Hour
 )
 
 // Ask implements [sse.SharedBroker]. It takes one round trip to ask, and as many as
@@ -34,6 +41,12 @@ func (b *Broker) Ask(ctx context.Context, question []byte) ([][]byte, error) {
 	defer leave()
 	if err := b.health.silence(); err != nil {
 		return nil, unavailable(err)
+	}
+	select {
+	case b.asking <- struct{}{}:
+		defer func() { <-b.asking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	id := sse.NewEpoch()
 	waiting, err := b.pose(ctx, id, question)
@@ -66,8 +79,8 @@ func unavailable(err error) error { return fmt.Errorf("%w: %w", sse.ErrUnavailab
 
 // pose puts the question, and returns the nodes that are to answer.
 func (b *Broker) pose(ctx context.Context, id string, question []byte) (map[string]bool, error) {
-	args := append(b.settings(4), id, b.node, string(question), b.lifeArg())
-	r, err := b.run(ctx, askScript, append(b.keys.all(), b.keys.nodes), args)
+	args := append(b.settings(5), id, b.node, string(question), b.lifeArg(), strconv.Itoa(maxQuestions))
+	r, err := b.run(ctx, askScript, append(b.keys.all(), b.keys.nodes, b.keys.asks), args)
 	if err != nil {
 		b.failed(writing, err)
 		return nil, unavailable(err)
@@ -142,4 +155,38 @@ func (b *Broker) Answer(ctx context.Context, q sse.Question, answer []byte) erro
 		}
 	}
 	return nil
+}
+
+// Mark implements [sse.SharedBroker].
+func (b *Broker) Mark(ctx context.Context, name string) error {
+	leave, err := b.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := b.within(ctx)
+	defer cancel()
+	client := *b.client.Load()
+	set := client.B().Set().Key(b.keys.marks + name).Value("1").Ex(marksLive).Build()
+	if err := b.reason(ctx, client.Do(ctx, set).Error()); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Marked implements [sse.SharedBroker].
+func (b *Broker) Marked(ctx context.Context, name string) (bool, error) {
+	leave, err := b.enter()
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	ctx, cancel := b.within(ctx)
+	defer cancel()
+	client := *b.client.Load()
+	n, err := client.Do(ctx, client.B().Exists().Key(b.keys.marks+name).Build()).AsInt64()
+	if err := b.reason(ctx, err); err != nil {
+		return false, unavailable(err)
+	}
+	return n > 0, nil
 }

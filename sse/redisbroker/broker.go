@@ -34,6 +34,7 @@ type Broker struct {
 	running sync.WaitGroup // all goroutines, and all calls that have entered
 	gate    sync.RWMutex   // guards shut
 	shut    bool           // nobody enters any more
+	asking  chan struct{}  // holds one for each question that waits for its answers
 	doubts  chan struct{}  // holds one if it is in doubt whether Redis takes writes
 	trims   chan struct{}  // holds one if there may be something to give up
 	logins  chan struct{}  // holds one if the connections are to be made anew
@@ -42,6 +43,7 @@ type Broker struct {
 	tailing sync.Mutex
 	at      sse.Position // up to where the record was followed
 	life    string       // of that epoch
+	asked   uint64       // number of the newest question that was handed over
 	seen    int64        // time of the entry there, Unix in microseconds; 0 if it was not seen
 	tails   map[*tail]struct{}
 }
@@ -78,13 +80,14 @@ func open(options Options, tuning tuning) (*Broker, error) {
 	b := &Broker{
 		keys: keys, node: sse.NewEpoch(), tuning: tuning,
 		doubts: make(chan struct{}, 1), trims: make(chan struct{}, 1), logins: make(chan struct{}, 1),
-		tails: make(map[*tail]struct{}),
+		asking: make(chan struct{}, maxAsking),
+		tails:  make(map[*tail]struct{}),
 	}
 	b.options.Store(&options)
 	b.connect.Store(&connect)
 	client, err := rueidis.NewClient(connect)
 	if err != nil {
-		return nil, fmt.Errorf("%w: connect to Redis: %w", sse.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: connect: %w", sse.ErrUnavailable, b.reason(context.Background(), err))
 	}
 	b.client.Store(&client)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -107,7 +110,7 @@ func (b *Broker) begin() error {
 	if err != nil {
 		return fmt.Errorf("%w: open the record: %w", sse.ErrUnavailable, err)
 	}
-	b.at, b.life = l.at(l.head), l.life
+	b.at, b.life, b.asked = l.at(l.head), l.life, l.asks
 	return nil
 }
 

@@ -1,23 +1,14 @@
 package redisbroker_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/redistest"
 	"github.com/caddy-sse/caddy-sse/sse/redisbroker"
@@ -57,7 +48,7 @@ func TestPassword(t *testing.T) {
 }
 
 // least is what a user must be allowed, as the documentation says.
-const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hget +hlen +unlink +exists +rename " +
+const least = "~{sse:* +evalsha +eval +info +time +hmget +hset +hincrby +hget +hlen +set +unlink +exists +rename " +
 	"+xadd +xrange +xlen +xtrim +xread +zadd +zcard +zscore +zrange +zrangebyscore +zrem +zremrangebyrank +zremrangebyscore +rpush +blpop +expire +ping +hello"
 
 func TestLeastUser(t *testing.T) {
@@ -75,6 +66,12 @@ func TestLeastUser(t *testing.T) {
 	n.answering("hub")
 	if answers, err := n.Ask(t.Context(), []byte("who?")); err != nil || len(answers) != 1 {
 		t.Errorf("Ask: %q, %v", answers, err)
+	}
+	if err := n.Mark(t.Context(), "c"); err != nil {
+		t.Error(err)
+	}
+	if marked, err := n.Marked(t.Context(), "c"); err != nil || !marked {
+		t.Errorf("Marked: %v, %v", marked, err)
 	}
 	end := on("over", "bye")
 	end.End = 1
@@ -104,35 +101,13 @@ func TestTLS(t *testing.T) {
 
 func selfSigned(t *testing.T) (certificate, key string, roots *x509.CertPool) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	parsed, err := x509.ParseCertificate(der)
+	certificate, key = redistest.SelfSigned(t)
+	text, err := os.ReadFile(certificate)
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots = x509.NewCertPool()
-	roots.AddCert(parsed)
+	roots.AppendCertsFromPEM(text)
 	return certificate, key, roots
 }
 

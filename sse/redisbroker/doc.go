@@ -9,8 +9,10 @@
 //	record     stream: the entries, under the ids <life>-<seq>
 //	ids        hash: what stands for the ids of publishers -> seq; ids:older those before
 //	ended      sorted set: the channels that have ended, by the seq that ended them
+//	asks       stream: the newest questions of nodes to all, see [sse.SharedBroker], under <life>-<number>
 //	nodes      sorted set: the nodes, by when they last told that they are alive
 //	answers:…  list: the answers to a question, for some seconds
+//	marks:…    string: that a session was changed, for a week
 //
 // A publish is one Lua script in one round trip: it refuses what comes too late for its
 // channel, knows repeats, numbers the events, appends them and gives up the oldest.
@@ -21,8 +23,7 @@
 //
 // Other programs may read the stream, whose fields are t (time, Unix in microseconds), c
 // (channels, separated by commas), n (name), d (data), r (retry in milliseconds), x (how
-// the event ends its channels) and b (bytes up to here); or, in place of an event, a question
-// of a node to all: q (the question), i (its id) and f (the node). Nobody else may write to it.
+// the event ends its channels) and b (bytes up to here). Nobody else may write to it.
 //
 // # What is promised
 //

@@ -51,7 +51,6 @@ func parseEntry(epoch string, raw *rueidis.XRangeSlice) (life string, e sse.Entr
 	}
 	e.Position = sse.Position{Epoch: epoch, Seq: seq}
 	var at, retry, end int64
-	var q sse.Question
 	for _, f := range raw.FieldValues {
 		switch f.Field {
 		case fieldTime:
@@ -66,22 +65,13 @@ func parseEntry(epoch string, raw *rueidis.XRangeSlice) (life string, e sse.Entr
 			retry, err = strconv.ParseInt(f.Value, 10, 64)
 		case fieldEnd:
 			end, err = strconv.ParseInt(f.Value, 10, 64)
-		case fieldAsk:
-			q.Body = []byte(f.Value)
-		case fieldID:
-			q.ID = f.Value
-		case fieldFrom:
-			q.From = f.Value
 		}
 		if err != nil {
 			break
 		}
 	}
 	known := end >= 0 && end <= int64(sse.EndOnly) && retry >= 0 && retry <= sse.MaxRetry.Milliseconds()
-	if q.ID != "" {
-		e.Question = &q
-	}
-	if err != nil || at == 0 || (len(e.Event.Channels) == 0) != (e.Question != nil) || !known {
+	if err != nil || at == 0 || len(e.Event.Channels) == 0 || !known {
 		return "", e, fmt.Errorf("entry %s of the stream was not written by this version of caddy-sse", raw.ID)
 	}
 	e.Time = time.UnixMicro(at)
@@ -115,7 +105,7 @@ func newFilter(channels []string) *filter {
 
 func (f *filter) matches(e *sse.Event) bool {
 	if f.all {
-		return len(e.Channels) > 0 // and no question
+		return true
 	}
 	for _, name := range e.Channels {
 		if f.names[name] {
@@ -128,4 +118,34 @@ func (f *filter) matches(e *sse.Event) bool {
 		}
 	}
 	return false
+}
+
+// parseQuestions reads what the stream of questions holds, the number of the first of
+// them, and the life to which they belong.
+func parseQuestions(raw []rueidis.XRangeSlice) (life string, first uint64, questions []sse.Entry, err error) {
+	for i := range raw {
+		of, digits, _ := strings.Cut(raw[i].ID, "-")
+		number, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil {
+			return "", 0, nil, fmt.Errorf("the id %q of a question cannot be read", raw[i].ID)
+		}
+		if i == 0 {
+			life, first = of, number
+		} else if of != life || number != first+uint64(i) {
+			break // the next look tells what became of the others
+		}
+		q := new(sse.Question)
+		for _, f := range raw[i].FieldValues {
+			switch f.Field {
+			case fieldAsk:
+				q.Body = []byte(f.Value)
+			case fieldID:
+				q.ID = f.Value
+			case fieldFrom:
+				q.From = f.Value
+			}
+		}
+		questions = append(questions, sse.Entry{Question: q})
+	}
+	return life, first, questions, nil
 }

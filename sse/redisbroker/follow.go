@@ -56,7 +56,7 @@ func (b *Broker) follow() {
 // followOn follows the record until it cannot, and reports whether it got anything.
 func (b *Broker) followOn() (progress bool, err error) {
 	for {
-		at, _, seen := b.followed()
+		at, _, _, seen := b.followed()
 		l, err := b.lookFrom(b.ctx, lookOnly, at, seen)
 		if err != nil {
 			return progress, err
@@ -64,51 +64,66 @@ func (b *Broker) followOn() (progress bool, err error) {
 		b.resume(&l)
 		b.works(following)
 		for looked := time.Now(); time.Since(looked) < lookEvery; {
-			entries, err := b.next()
+			some, err := b.next()
 			if err != nil {
 				return progress, err
 			}
-			if len(entries) == 0 {
+			if !some {
 				break // look again
 			}
 			progress = true
-			b.hand(entries)
 		}
 		progress = true
 	}
 }
 
-func (b *Broker) followed() (at sse.Position, life string, seen int64) {
+func (b *Broker) followed() (at sse.Position, life string, asked uint64, seen int64) {
 	b.tailing.Lock()
 	defer b.tailing.Unlock()
-	return b.at, b.life, b.seen
+	return b.at, b.life, b.asked, b.seen
 }
 
-// next waits for the entries that follow, and returns none if there were none for
-// some time.
-func (b *Broker) next() ([]sse.Entry, error) {
-	at, life, _ := b.followed()
-	raw, err := b.block(entryID(life, at.Seq))
-	if err != nil || len(raw) == 0 {
-		return nil, err
+// next waits for the entries and questions that follow, and hands them over: the
+// questions first, so that none comes behind an event that it was put before. It
+// reports false if there were none for some time.
+func (b *Broker) next() (some bool, err error) {
+	at, life, asked, _ := b.followed()
+	streams, err := b.block(entryID(life, at.Seq), entryID(life, asked))
+	if err != nil {
+		return false, err
+	}
+	if raw := streams[b.keys.asks]; len(raw) > 0 {
+		of, first, questions, err := parseQuestions(raw)
+		if err != nil {
+			return false, err
+		}
+		if of != life {
+			return false, errMoved
+		}
+		b.handQuestions(first, questions)
+	}
+	raw := streams[b.keys.record]
+	if len(raw) == 0 {
+		return len(streams) > 0, nil
 	}
 	of, entries, err := parseEntries(at.Epoch, raw)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if of != life || entries[0].Position.Seq != at.Seq+1 {
-		return nil, errMoved
+		return false, errMoved
 	}
-	return entries, nil
+	b.hand(entries)
+	return true, nil
 }
 
-// block waits for entries of the stream behind an id. The connection is not used for
-// anything else, and closed if it does not answer in time.
-func (b *Broker) block(id string) ([]rueidis.XRangeSlice, error) {
+// block waits for what is in the streams of the record and of the questions behind ids.
+// The connection is not used for anything else, and closed if it does not answer in time.
+func (b *Broker) block(record, asks string) (map[string][]rueidis.XRangeSlice, error) {
 	ctx, cancel := context.WithTimeoutCause(b.ctx, b.tuning.block+b.options.Load().Timeout, errSilent)
 	defer cancel()
 	client := *b.client.Load()
-	r := client.Do(ctx, client.B().Xread().Count(followEntries).Block(b.tuning.block.Milliseconds()).Streams().Key(b.keys.record).Id(id).Build())
+	r := client.Do(ctx, client.B().Xread().Count(followEntries).Block(b.tuning.block.Milliseconds()).Streams().Key(b.keys.record, b.keys.asks).Id(record, asks).Build())
 	if err := r.Error(); err != nil {
 		if rueidis.IsRedisNil(err) {
 			return nil, nil
@@ -123,5 +138,5 @@ func (b *Broker) block(id string) ([]rueidis.XRangeSlice, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errReply, err)
 	}
-	return streams[b.keys.record], nil
+	return streams, nil
 }

@@ -64,12 +64,23 @@ func (b *Broker) Health() error {
 // failed notes that something does not work.
 func (b *Broker) failed(w work, err error) {
 	before := b.health.failures[w].Swap(&err)
-	if before == nil || (*before).Error() != err.Error() {
+	if before == nil || !isSameTrouble(*before, err) {
 		b.log().Error("cannot "+w.String()+" in Redis; trying again until it works", errorAttr(err))
 	}
 	if w == writing {
 		signal(b.doubts)
 	}
+}
+
+// isSameTrouble reports whether nobody need be told of an error after another. How a broken
+// connection shows is chance, and takes turns with each attempt.
+func isSameTrouble(a, b error) bool {
+	return a.Error() == b.Error() || (isBroken(a) && isBroken(b))
+}
+
+func isBroken(err error) bool {
+	_, refused := errors.AsType[*rueidis.RedisError](err)
+	return !refused && !errors.Is(err, errSilent) && !errors.Is(err, errReply)
 }
 
 // works notes that something works.

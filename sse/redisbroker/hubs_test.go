@@ -12,9 +12,9 @@ import (
 )
 
 // startHub starts a hub with a broker of its own, as each node has.
-func startHub(t *testing.T, s *redistest.Server) *sse.Hub {
+func startHub(t *testing.T, url string) *sse.Hub {
 	t.Helper()
-	b, err := redisbroker.Open(redisbroker.Options{URL: s.URL()})
+	b, err := redisbroker.Open(redisbroker.Options{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func endsAs(t *testing.T, ended <-chan sse.End, want sse.CloseReason) {
 // changes, the end, and the way of a session to the node that its client comes back to.
 func TestHubs(t *testing.T) {
 	s := redistest.Start(t)
-	here, there := startHub(t, s), startHub(t, s)
+	here, there := startHub(t, s.URL()), startHub(t, s.URL())
 	end := stream(t, there, sse.SubscribeOptions{Connection: "c", User: "alice", Session: time.Minute})
 
 	infos, err := here.Connections(t.Context(), sse.Selection{User: "alice"}, "", 10)

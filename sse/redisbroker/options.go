@@ -99,8 +99,8 @@ func (o Options) withDefaults() Options {
 // keys are the names of what the record has in Redis.
 type keys struct {
 	meta, record, ids, older, ended string
-	nodes                           string
-	answers                         string // begins those of a question
+	nodes, asks                     string
+	answers, marks                  string // begin those of a question, and of a session
 }
 
 func (o *Options) keys() (keys, error) {
@@ -108,7 +108,7 @@ func (o *Options) keys() (keys, error) {
 		return keys{}, fmt.Errorf("the names of a record in Redis must not contain braces: prefix %q, hub %q", o.Prefix, o.Hub)
 	}
 	tag := "{" + o.Prefix + ":" + o.Hub + "}:"
-	return keys{tag + "meta", tag + "record", tag + "ids", tag + "ids:older", tag + "ended", tag + "nodes", tag + "answers:"}, nil
+	return keys{tag + "meta", tag + "record", tag + "ids", tag + "ids:older", tag + "ended", tag + "nodes", tag + "asks", tag + "answers:", tag + "marks:"}, nil
 }
 
 func (k *keys) all() []string { return []string{k.meta, k.record, k.ids, k.older, k.ended} }

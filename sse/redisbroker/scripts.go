@@ -51,7 +51,10 @@ const (
 	fieldData     = "d"
 	fieldRetry    = "r" // in milliseconds
 	fieldEnd      = "x"
-	// Of a question, which has none of those but the time:
+)
+
+// Names in the stream of the questions.
+const (
 	fieldAsk  = "q"
 	fieldID   = "i"
 	fieldFrom = "f"
@@ -99,6 +102,7 @@ type look struct {
 	head, oldest uint64
 	now          int64 // by the server's clock, Unix in microseconds
 	ended        []sse.Ended
+	asks         uint64 // number of the newest question
 }
 
 func (l *look) at(seq uint64) sse.Position { return sse.Position{Epoch: l.epoch, Seq: seq} }
@@ -108,16 +112,17 @@ func parseLook(r rueidis.RedisResult) (l look, err error) {
 	if err != nil {
 		return l, err
 	}
-	if len(reply) != 6 {
+	if len(reply) != 7 {
 		return l, errReply
 	}
-	var errs [6]error
+	var errs [7]error
 	l.epoch, errs[0] = reply[0].ToString()
 	l.life, errs[1] = reply[1].ToString()
 	l.head, errs[2] = reply[2].AsUint64()
 	l.oldest, errs[3] = reply[3].AsUint64()
 	l.now, errs[4] = reply[4].AsInt64()
 	l.ended, errs[5] = parseEnded(&reply[5])
+	l.asks, errs[6] = reply[6].AsUint64()
 	return l, errors.Join(errs[:]...)
 }
 

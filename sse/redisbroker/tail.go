@@ -133,11 +133,29 @@ func (b *Broker) resume(l *look) {
 	if l.epoch == b.at.Epoch && b.at.Seq >= l.oldest && b.at.Seq <= l.head {
 		return
 	}
-	err := goneError(b.at, l.epoch, l.oldest, l.head)
+	b.endTails(goneError(b.at, l.epoch, l.oldest, l.head))
+	b.at, b.life, b.seen, b.asked = l.at(l.head), l.life, 0, l.asks
+}
+
+// endTails ends all tails for a reason. The lock is held.
+func (b *Broker) endTails(err error) {
 	b.log().Warn("the record cannot be followed from where this node is", errorAttr(err))
 	for t := range b.tails {
 		t.over <- err
 	}
 	clear(b.tails)
-	b.at, b.life, b.seen = l.at(l.head), l.life, 0
+}
+
+// handQuestions gives new questions to the tails. If some are missing, of which nobody
+// knows what they were for, the tails end.
+func (b *Broker) handQuestions(first uint64, questions []sse.Entry) {
+	b.tailing.Lock()
+	defer b.tailing.Unlock()
+	if first != b.asked+1 {
+		b.endTails(fmt.Errorf("%w: questions of other nodes up to %d were not heard", sse.ErrGone, first-1))
+	}
+	for t := range b.tails {
+		t.deliver(questions)
+	}
+	b.asked = first + uint64(len(questions)) - 1
 }

@@ -1,12 +1,11 @@
--- Puts a question into the record, where it has its place among the events.
+-- Puts a question to all nodes. Questions have a stream of their own: however many there are, no event is given up
+-- for them.
 --
--- KEYS   … 6 the nodes
+-- KEYS   … 6 the nodes, 7 the questions
 -- ARGV   6 its id   7 the node that asks   8 the question   9 for how long a node lives without a beat, in µs
+--        10 most questions
 -- Reply  the nodes that are alive
 
-head, time = head + 1, math.max(now, time)
-total = total + 64 + #ARGV[8]
-call('XADD', record, id(head), 't', int(time), 'b', int(total), 'i', ARGV[6], 'f', ARGV[7], 'q', ARGV[8])
-call('HSET', meta, 'head', int(head), 'total', int(total), 'time', int(time))
-if surplus() then trim() end
+local number = call('HINCRBY', meta, 'asks', 1)
+call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], id(number), 'i', ARGV[6], 'f', ARGV[7], 'q', ARGV[8])
 return call('ZRANGEBYSCORE', KEYS[6], '(' .. int(now - tonumber(ARGV[9])), '+inf')

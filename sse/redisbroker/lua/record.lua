@@ -46,7 +46,7 @@ local function begin(run)
   epoch, life = ARGV[1], math.max(math.floor(now / 1000), last + 1)
   head, oldest, total, base, time, aged, since = 0, 0, 0, 0, 0, now, now
   call('HSET', meta, 'format', '1', 'epoch', epoch, 'life', int(life), 'head', '0', 'oldest', '0', 'total', '0', 'base', '0',
-    'time', '0', 'aged', int(aged), 'since', int(since), 'replid', replid, 'run', run)
+    'time', '0', 'aged', int(aged), 'since', int(since), 'asks', '0', 'replid', replid, 'run', run)
   call('UNLINK', record, ids, older, ended)
 end
 
