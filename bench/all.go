@@ -38,7 +38,7 @@ func (set *all) check() error {
 	}
 	set.parts = []part{
 		&fanout{fanoutKind: plainFanout}, &fanout{fanoutKind: tlsFanout}, &fanout{fanoutKind: h2Fanout},
-		&fanout{fanoutKind: peersFanout}, new(burst), new(slow), new(reload), new(storm),
+		&fanout{fanoutKind: peersFanout}, new(burst), new(slow), new(reload), new(storm), new(redis),
 	}
 	for _, p := range set.parts {
 		p.flags(flag.NewFlagSet("", flag.ContinueOnError)) // sets the defaults

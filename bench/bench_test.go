@@ -40,6 +40,7 @@ func TestRun(t *testing.T) {
 		{"slow -streams 20 -megabytes 1 -size 65536 -every 5ms -rounds 2", map[string]int{"| without it": 1, "| with it": 1, "| bytes that memory": 1}},
 		{"reload -streams 20 -reloads 2 -rounds 1", map[string]int{"| 0 | 0 |": 1, "| events lost by reloads | 0 | 0 ": 1}},
 		{"storm -streams 40 -channels 7 -events 10 -rounds 1", map[string]int{"| memory |": 14, "| bolt |": 18}},
+		{"redis -streams 20 -events 20 -rate 200 -lasting 300ms -rounds 1", redisRows()},
 		{"record -events 4000 -keep 500 -rounds 1 -sharing 100ms", map[string]int{"| ": 1 + rows + 1 + 2, "| last row": 1}},
 		{"-scale 0.004 -rounds 1", map[string]int{"## HTTP/1.1: 20": 1, "## HTTP/2 over TLS: 8": 1, "## Storm: 20": 1, "| streams dropped by reloads": 1}},
 	} {
@@ -77,6 +78,14 @@ func peerRows() map[string]int {
 	return rows
 }
 
+// redisRows are there if Redis is.
+func redisRows() map[string]int {
+	if redisEngine.missing() != "" {
+		return map[string]int{"redis is left out: ": 1}
+	}
+	return map[string]int{"| memory, one node": 2, "| redis, other node": 2, "| 10, ": 2, "| cores of a node": 1, "| 30 | ": 2}
+}
+
 // What is not understood is an error, before anything is built.
 func TestArguments(t *testing.T) {
 	for _, test := range []struct {
@@ -89,6 +98,10 @@ func TestArguments(t *testing.T) {
 		{"-scale 10 -rounds 1", "need 150100 files"},
 		{"plain -streams 10", ""},
 		{"storm -channels 1", ""},
+		{"redis -streams 10 -append always", ""},
+		{"redis -append sometimes", "append must be no, everysec or always"},
+		{"redis -lasting 0s", "lasting must be positive"},
+		{"redis -streams 1000000", "need 3000100 files"},
 		{"record -events 100 -dir /tmp", ""},
 		{"strom", `"strom" is not understood`},
 		{"-rounds 1 storm", `"storm" is not understood`},
@@ -164,6 +177,42 @@ func TestTallyTake(t *testing.T) {
 	case <-done:
 	default:
 		t.Errorf("%d events were received, which is not 3", y.count())
+	}
+}
+
+// A roster takes of each channel's events each once, in order, and knows how many they are.
+func TestRosterTake(t *testing.T) {
+	f := flow{channels: 6}
+	r := &roster{half: 2 * time.Second}
+	for channel := range 6 {
+		r.places = append(r.places, f.place(channel, 2, 10))
+	}
+	if got := r.places[3]; got != (place{series: 11, next: 1, step: 3}) {
+		t.Errorf("channel 3 has the place %+v", got)
+	}
+	for events, want := range []int{0, 0, 1, 1, 1, 2} {
+		if got := r.places[3].due(events); got != want {
+			t.Errorf("%d events of channel 3 are due after %d of its publisher, want %d", got, events, want)
+		}
+	}
+	for _, step := range []struct {
+		name  string
+		event stamp
+		want  bool
+	}{
+		{"of another channel", stamp{series: 11}, false},
+		{"of another publisher", stamp{series: 10, number: 1}, false},
+		{"first", stamp{series: 11, number: 1, at: time.Second}, true},
+		{"again", stamp{series: 11, number: 1, at: time.Second}, false},
+		{"one is missing", stamp{series: 11, number: 7}, false},
+		{"second", stamp{series: 11, number: 4, at: 2 * time.Second}, true},
+	} {
+		if got := r.take(3, step.event, 5*time.Second); got != step.want {
+			t.Errorf("%s: got %t, want %t", step.name, got, step.want)
+		}
+	}
+	if r.count() != 2 || r.worst != [2]time.Duration{4 * time.Second, 3 * time.Second} {
+		t.Errorf("got %d events, the worst after %v", r.count(), r.worst)
 	}
 }
 

@@ -35,6 +35,7 @@ var engines = map[string]engine{
 	"nchan":   nchan,
 	"pushpin": pushpin,
 	"express": express,
+	"redis":   redisEngine,
 }
 
 func postHub(channel string) post { return post{path: "/sse/publish/" + channel} }

@@ -20,6 +20,14 @@ func (h *histogram) add(d time.Duration) {
 	h.total++
 }
 
+// merge counts what another one has counted, too.
+func (h *histogram) merge(other *histogram) {
+	for i, n := range other.counts {
+		h.counts[i] += n
+	}
+	h.total += other.total
+}
+
 // quantile returns the duration that the given part of all does not exceed.
 func (h *histogram) quantile(part float64) time.Duration {
 	below := int(part * float64(h.total))

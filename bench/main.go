@@ -42,6 +42,7 @@ func measurements() map[string]measurement {
 		"slow":   new(slow),
 		"reload": new(reload),
 		"storm":  new(storm),
+		"redis":  new(redis),
 		"record": new(record),
 	}
 }

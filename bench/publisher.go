@@ -114,6 +114,11 @@ func (p *publisher) post(series uint32, n int) error {
 	for _, data := range p.data {
 		stamp{series, uint32(n), now()}.put(data)
 	}
+	return p.send()
+}
+
+// send sends the request as it is, and returns when it is answered.
+func (p *publisher) send() error {
 	if p.conn == nil {
 		if err := p.connect(); err != nil {
 			return err

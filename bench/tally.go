@@ -12,17 +12,15 @@ import (
 type tally struct {
 	first uint32   // series of the first publisher
 	next  []uint32 // number of the event that follows, by publisher; the receiver's alone
-
-	mu       sync.Mutex // guards what follows
-	received int
-	target   int
-	done     chan struct{} // closed when the target is reached; nil without one
+	counter
 }
 
 func newTally(publishers int) *tally {
-	last := lastSeries.Add(uint32(publishers))
-	return &tally{first: last - uint32(publishers) + 1, next: make([]uint32, publishers)}
+	return &tally{first: newSeriesIDs(publishers), next: make([]uint32, publishers)}
 }
+
+// newSeriesIDs returns the first of so many that are not used yet.
+func newSeriesIDs(n int) uint32 { return lastSeries.Add(uint32(n)) - uint32(n) + 1 }
 
 // series returns what marks the events of the i-th publisher.
 func (t *tally) series(i int) uint32 { return t.first + uint32(i) }
@@ -34,35 +32,48 @@ func (t *tally) take(_ int, event stamp, _ time.Duration) bool {
 		return false
 	}
 	t.next[i]++
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.received++
-	t.look()
+	t.add()
 	return true
 }
 
+// A counter counts events that were received, and tells one who waits when they are
+// so many.
+type counter struct {
+	mu       sync.Mutex // guards what follows
+	received int
+	target   int
+	done     chan struct{} // closed when the target is reached; nil without one
+}
+
+func (c *counter) add() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.received++
+	c.look()
+}
+
 // look tells who waits. The lock is held.
-func (t *tally) look() {
-	if t.done != nil && t.received >= t.target {
-		close(t.done)
-		t.done = nil
+func (c *counter) look() {
+	if c.done != nil && c.received >= c.target {
+		close(c.done)
+		c.done = nil
 	}
 }
 
 // reached returns a channel that is closed when so many events were received in
 // all. It is for one who waits at a time.
-func (t *tally) reached(events int) <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (c *counter) reached(events int) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	done := make(chan struct{})
-	t.target, t.done = events, done
-	t.look()
+	c.target, c.done = events, done
+	c.look()
 	return done
 }
 
 // count returns how many events were received.
-func (t *tally) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.received
+func (c *counter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.received
 }
