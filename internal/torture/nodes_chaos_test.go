@@ -33,6 +33,8 @@ const (
 	shortPause = 200 * time.Millisecond
 	longPause  = 8 * time.Second
 	longOdds   = 30 // one in so many
+	// blackoutOdds are those of a blackout, one in so many.
+	blackoutOdds = 25
 )
 
 // chaos has parts fail and come back, each by itself, so that some failures overlap. In
@@ -40,6 +42,9 @@ const (
 func (c *cluster) chaos(length time.Duration) {
 	parts := c.parts()
 	for end := time.Now().Add(length); time.Now().Before(end); {
+		if c.scenario.redis != redisStays && c.random.IntN(blackoutOdds) == 0 {
+			c.blackout(parts)
+		}
 		p := parts[c.random.IntN(len(parts))]
 		switch f := pick(c.random, p.faults); {
 		case p.repair != nil:
@@ -55,10 +60,35 @@ func (c *cluster) chaos(length time.Duration) {
 		}
 		pace(c.random, longest)
 	}
+	repairAll(parts)
+}
+
+func repairAll(parts []*part) {
 	for _, p := range parts {
 		if p.repair != nil {
 			p.repair()
+			p.repair = nil
 		}
+	}
+}
+
+// blackout kills Redis and all nodes, so that only clients know what there was. If Redis
+// has lost something, none of the nodes could tell.
+func (c *cluster) blackout(parts []*part) {
+	c.faults["blackouts"]++
+	repairAll(parts)
+	if c.scenario.redis == redisForgets {
+		c.redis.Do("SAVE")
+		pace(c.random, 5*shortPause) // positions are given that will be given again
+	}
+	c.redis.Kill()
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	c.restarts++
+	c.redis.Restart()
+	for _, n := range c.nodes {
+		n.launch()
 	}
 }
 
