@@ -115,7 +115,8 @@ func (s *Subscriber) countKept(ctx context.Context, channels []string) (int, err
 	if limit < math.MaxInt32 {
 		limit++
 	}
-	return s.hub.broker.Count(ctx, s.recordPosition(), channels, limit)
+	n, err := s.hub.broker.Count(ctx, s.recordPosition(), channels, limit)
+	return n, s.hub.goneOrBehind(ctx, err)
 }
 
 func (s *Subscriber) readPage(ctx context.Context) (Page, error) {
@@ -124,7 +125,11 @@ func (s *Subscriber) readPage(ctx context.Context) (Page, error) {
 		return Page{}, err
 	}
 	defer leave()
-	return s.hub.broker.Read(ctx, s.recordPosition(), s.cover, behindBytes)
+	page, err := s.hub.broker.Read(ctx, s.recordPosition(), s.cover, behindBytes)
+	if err == nil && page.Through.Epoch != s.hub.epoch {
+		return Page{}, errBehind // of the oldest that is kept, in a record that has begun anew
+	}
+	return page, s.hub.goneOrBehind(ctx, err)
 }
 
 // recordPosition returns where the subscriber reads the record.

@@ -53,3 +53,17 @@ func (h *Hub) reach(ctx context.Context, start Start) error {
 func (h *Hub) reached(start Start) bool {
 	return start.kind != startAfter || (start.after.Epoch == h.epoch && start.after.Seq <= h.head.Load())
 }
+
+// goneOrBehind returns an error of the record, but another one for what is gone because the
+// record has begun anew and this hub has not found out yet: it will be closed, and its clients
+// are told then what they missed, and why.
+func (h *Hub) goneOrBehind(ctx context.Context, err error) error {
+	if _, shared := h.broker.(SharedBroker); !shared || !errors.Is(err, ErrGone) {
+		return err
+	}
+	here := Position{Epoch: h.epoch, Seq: h.head.Load()}
+	if _, now := h.broker.Count(ctx, here, []string{"*"}, 1); errors.Is(now, ErrGone) {
+		return errBehind
+	}
+	return err
+}

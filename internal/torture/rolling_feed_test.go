@@ -25,7 +25,7 @@ const feedPace = 5 * time.Millisecond
 // what it sends to a server that is not there.
 type feed struct {
 	t       *testing.T
-	address string
+	address func() string // of whom to publish to next
 	history *ssetest.History
 	client  *http.Client
 
@@ -99,7 +99,7 @@ func (f *feed) post(ctx context.Context, e *sse.Event) (sse.Position, error) {
 	if err != nil {
 		return receipt.ID, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.address+"/sse/publish", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.address()+"/sse/publish", bytes.NewReader(body))
 	if err != nil {
 		return receipt.ID, err
 	}

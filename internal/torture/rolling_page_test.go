@@ -27,6 +27,13 @@ type page struct {
 	address  string
 	channels []string
 	client   *http.Client
+	// next is the address of the next stream. It is nil for one that has a single address.
+	next func() string
+	// hurry is closed when the user reloads the page instead of waiting, as one does who
+	// was told to come back in 5 to 15 seconds. Nil is never.
+	hurry <-chan struct{}
+	// breaks reports whether the connection breaks after a frame. Nil is never.
+	breaks func() bool
 	// back is closed when a page that is left after its first event is opened
 	// again. It is nil for one that stays open.
 	back <-chan struct{}
@@ -84,11 +91,21 @@ func (p *page) run(ctx context.Context) {
 			p.t.Errorf("page %s gave up: %s", p.name, err)
 			return
 		default:
-			select {
-			case <-time.After(p.retry):
-			case <-ctx.Done():
-			}
+			p.pause(ctx)
 		}
+	}
+}
+
+// pause waits until the page may come back.
+func (p *page) pause(ctx context.Context) {
+	select {
+	case <-time.After(p.retry):
+	case <-p.hurry:
+		select {
+		case <-time.After(min(p.retry, retryPause)):
+		case <-ctx.Done():
+		}
+	case <-ctx.Done():
 	}
 }
 
@@ -100,7 +117,11 @@ var errLeft = errors.New("the page was left")
 func (p *page) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.address+"/events?"+url.Values{"channel": p.channels}.Encode(), nil)
+	address := p.address
+	if p.next != nil {
+		address = p.next()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/events?"+url.Values{"channel": p.channels}.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -131,6 +152,10 @@ func (p *page) connect(ctx context.Context) error {
 		if p.back != nil && !p.left && p.look().events > 0 {
 			seen.Closed(errLeft.Error())
 			return errLeft
+		}
+		if p.breaks != nil && p.breaks() {
+			seen.Closed("broken by the test")
+			return nil
 		}
 	}
 }

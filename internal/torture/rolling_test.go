@@ -151,7 +151,7 @@ func (r *rolling) use(whose record) {
 // feed makes feeds to addresses.
 func (r *rolling) feed(feeds ...string) {
 	for _, address := range feeds {
-		r.feeds = append(r.feeds, &feed{t: r.t, address: address, history: r.history, client: newClients(r.t).post})
+		r.feeds = append(r.feeds, &feed{t: r.t, address: func() string { return address }, history: r.history, client: newClients(r.t).post})
 	}
 }
 

@@ -27,25 +27,7 @@ const (
 // missing without a reset that says so, whatever happens to the server and the
 // connections. TORTURE_TIME is how long it goes on, TORTURE_SEED what it does.
 func TestTorture(t *testing.T) {
-	seed := rand.Uint64()
-	if text := os.Getenv("TORTURE_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("TORTURE_SEED: %s", err)
-		}
-	}
-	rounds, length := len(scenarios), shortRound
-	if text := os.Getenv("TORTURE_TIME"); text != "" {
-		total, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatalf("TORTURE_TIME: %s", err)
-		}
-		for total > time.Duration(rounds)*longRound {
-			rounds += len(scenarios)
-		}
-		length = total / time.Duration(rounds)
-	}
-	t.Logf("TORTURE_SEED=%d, %d rounds of %s", seed, rounds, length)
+	seed, rounds, length := plan(t, len(scenarios), shortRound)
 	for round := range rounds {
 		s := scenarios[round%len(scenarios)]
 		t.Run(s.name, func(t *testing.T) {
@@ -58,4 +40,30 @@ func TestTorture(t *testing.T) {
 			}
 		})
 	}
+}
+
+// plan returns what the environment says of a torture: the seed, how many rounds there
+// are, which is a multiple of the kinds, and for how long each goes on.
+func plan(t *testing.T, kinds int, short time.Duration) (seed uint64, rounds int, length time.Duration) {
+	t.Helper()
+	seed = rand.Uint64()
+	if text := os.Getenv("TORTURE_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("TORTURE_SEED: %s", err)
+		}
+	}
+	rounds, length = kinds, short
+	if text := os.Getenv("TORTURE_TIME"); text != "" {
+		total, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("TORTURE_TIME: %s", err)
+		}
+		for total > time.Duration(rounds)*longRound {
+			rounds += kinds
+		}
+		length = total / time.Duration(rounds)
+	}
+	t.Logf("TORTURE_SEED=%d, %d rounds of %s", seed, rounds, length)
+	return seed, rounds, length
 }
