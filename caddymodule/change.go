@@ -190,7 +190,7 @@ func changeProblem(err error) *problem {
 	case errors.Is(err, sse.ErrChanging):
 		return problemf(http.StatusTooManyRequests, "the stream has not come to its last changes yet; try again in a second").with("Retry-After", "1")
 	}
-	return problemf(http.StatusServiceUnavailable, "%s; nothing was changed", err).with("Retry-After", retryAfter)
+	return problemf(http.StatusServiceUnavailable, "%s; ask again, since it may have been changed or not", err).with("Retry-After", retryAfter)
 }
 
 func writeChannels(w http.ResponseWriter, channels []string) error {

@@ -138,7 +138,7 @@ func (a *answer) err() error {
 }
 
 // maxQuestion is the longest question in bytes, since brokers keep some thousand.
-const maxQuestion = 512 << 10
+const maxQuestion = 256 << 10
 
 // ask asks all hubs, and returns their answers, beside an error those that there are. A
 // hub that shares its record with

@@ -39,12 +39,22 @@ func (h *Hub) pose(q *Question) {
 	}
 }
 
-// answerAll answers questions of all hubs in their order, until ctx is done.
+// answerAll answers questions of all hubs until ctx is done. What may have to read the
+// record does not hold up the others.
 func (h *Hub) answerAll(ctx context.Context, shared SharedBroker) {
+	changing := make(chan struct{}, maxReads)
 	for {
 		select {
 		case q := <-h.questions:
-			h.reply(ctx, shared, q)
+			if q.asked.Change == nil && q.asked.Assign == nil {
+				h.reply(ctx, shared, q)
+				continue
+			}
+			changing <- struct{}{}
+			h.running.Go(func() {
+				defer func() { <-changing }()
+				h.reply(ctx, shared, q)
+			})
 		case <-ctx.Done():
 			return
 		}
