@@ -41,7 +41,7 @@ func (b *Broker) Ask(ctx context.Context, question []byte) ([][]byte, error) {
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	defer context.AfterFunc(b.ctx, cancel)() // Close does not wait for answers
+	defer context.AfterFunc(b.ctx, cancel)() //nolint:contextcheck // Close does not wait for answers
 	select {
 	case b.asking <- struct{}{}:
 		defer func() { <-b.asking }()

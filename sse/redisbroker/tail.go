@@ -81,7 +81,7 @@ func (b *Broker) tail(ctx context.Context, t *tail) error {
 	case <-ctx.Done():
 	case <-b.ctx.Done():
 	case err = <-t.over:
-		b.signOff() // until there is a tail again, nobody is here to answer
+		b.signOff() //nolint:contextcheck // until there is a tail again, nobody is here to answer
 	}
 	return err
 }
