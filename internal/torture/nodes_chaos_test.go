@@ -60,6 +60,9 @@ func (c *cluster) chaos(length time.Duration) {
 		}
 		pace(c.random, longest)
 	}
+	if c.scenario.redis != redisStays {
+		c.blackout(parts) // a short run had none, perhaps
+	}
 	repairAll(parts)
 }
 
