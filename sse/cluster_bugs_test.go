@@ -2,10 +2,12 @@ package sse_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/sse"
@@ -145,4 +147,26 @@ func TestClusterDrainingTakesNothing(t *testing.T) {
 	if s := subscribeWith(t, there, o); !slices.Equal(s.Channels(), []string{"a"}) {
 		t.Errorf("back where it was it has %q", s.Channels())
 	}
+}
+
+// A deafKeeper never gets to the newest entry.
+type deafKeeper struct{ *keeper }
+
+func (k *deafKeeper) Tail(ctx context.Context, _ sse.Position, _ func([]sse.Entry)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A hub that could not follow its record, as the way to that had broken just then, left
+// those who came waiting for as long as they liked, where they had better go elsewhere.
+func TestHubStartsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHubOn(t, &deafKeeper{newKeeper()}, sse.Options{})
+		if _, err := h.Subscribe(t.Context(), sse.SubscribeOptions{Channels: []string{"a"}}); !errors.Is(err, sse.ErrUnavailable) {
+			t.Errorf("Subscribe: %v", err)
+		}
+		if _, err := h.Publish(t.Context(), sse.Event{Channels: []string{"a"}}); !errors.Is(err, sse.ErrUnavailable) {
+			t.Errorf("Publish: %v", err)
+		}
+	})
 }

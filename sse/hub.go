@@ -195,12 +195,19 @@ type Receipt struct {
 	Subscribers int
 }
 
+// startWait is how long those who come wait for a hub that starts.
+const startWait = 10 * time.Second
+
 func (h *Hub) waitReady(ctx context.Context) error {
 	select {
 	case <-h.ready: // also for one whose time is over: else some would go through, and some not
 	default:
+		late := time.NewTimer(startWait)
+		defer late.Stop()
 		select {
 		case <-h.ready:
+		case <-late.C:
+			return fmt.Errorf("%w: %w", ErrUnavailable, errStarting)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-h.closed.Done():

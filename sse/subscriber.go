@@ -138,7 +138,8 @@ type opening struct {
 }
 
 // Subscribe makes a subscriber, which from now on misses nothing of its
-// channels. The context bounds the wait for a hub that is starting.
+// channels. It waits for a hub that is starting as long as the context lets it, and ten
+// seconds at most.
 //
 // Errors: one that matches [ErrChannel] if a name or pattern is malformed;
 // [ErrConnection] if the connection is another user's; [ErrOvertaken]; [ErrDraining]; [ErrClosed]; [ErrEnded] if all channels have ended and the
