@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/url"
 	"slices"
@@ -205,4 +206,9 @@ func isConnection(id string) bool {
 
 func notInConnection(r rune) bool {
 	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+}
+
+// newConnection returns an identity that nobody can guess.
+func newConnection() string {
+	return rand.Text() // 128 bits or more
 }

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"cmp"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -337,11 +336,6 @@ func (s *Subscribe) subscribe(w http.ResponseWriter, r *http.Request, c *client)
 	}
 	stream, begun = o.begin(s, w, r), true
 	return stream, nil
-}
-
-// newConnection returns an identity that nobody can guess.
-func newConnection() string {
-	return rand.Text() // 128 bits or more
 }
 
 // Interface guards
