@@ -153,11 +153,7 @@ func (h *Hub) assignTo(ctx context.Context, sel Selection, c Change) ([]string, 
 		h.raise(sel)
 		h.mu.Unlock()
 	}
-	channels, err := h.assign(ctx, sel.Connection, c)
-	if err == nil {
-		err = h.markChanged(ctx, sel.Connection)
-	}
-	return channels, err
+	return h.assign(ctx, sel.Connection, c)
 }
 
 func (h *Hub) assign(ctx context.Context, connection string, c Change) ([]string, error) {

@@ -17,9 +17,8 @@ type SharedBroker interface {
 	// Ask puts a question to the hubs that follow the record, and returns their answers,
 	// in no order. It waits for those that are known to be alive, its own
 	// among them, and no longer than ctx. The error matches [ErrUnavailable] if the
-	// question could not be put, or one that is alive has not answered, beside what
-	// answers there are: it may have
-	// been done what was asked, or not.
+	// question could not be put, or one that is alive has not answered: what was asked
+	// may have been done, or not. Beside that error are the answers that there are.
 	Ask(ctx context.Context, question []byte) (answers [][]byte, err error)
 
 	// Answer answers a question that Tail delivered. It may block. An answer that

@@ -12,30 +12,39 @@ import (
 const maxQuestions = 10_000
 
 // answerTimeout is how long an answer may take, as a change does that has to read the
-// record. Whoever asks does not wait that long.
+// record. Whoever asks does not wait any longer.
 const answerTimeout = 10 * time.Second
 
 // A posed question waits for its answer.
 type posed struct {
 	Question
-	asked question
-	done  *answer // if what is asked was done already
-	err   error   // why it cannot be understood
+	asked   question
+	done    *answer  // if what is asked was done already
+	changed []string // connections that this changed
+	err     error    // why it cannot be understood
 }
 
-// pose hands a question to the hub's answerer. It does not block: deliver must not. Who
-// is to be kicked is kicked there and then, before an event behind the question is
-// taken in. The hub's lock is held.
+// pose hands a question to the hub's answerer. It does not block: deliver must not. What
+// only takes something away, be it a stream or a channel, is done there and then, before
+// an event behind the question is taken in.
 func (h *Hub) pose(q *Question) {
+	if !h.attachedOnce() {
+		return // it was asked before there was anybody here
+	}
 	p := posed{Question: *q}
 	p.err = json.Unmarshal(q.Body, &p.asked)
-	if sel := p.asked.Kick; p.err == nil && sel != nil {
-		p.done = &answer{N: h.kickLocked(*sel)}
+	switch assign := p.asked.Assign; {
+	case p.err != nil:
+	case p.asked.Kick != nil:
+		p.done = &answer{N: h.kick(*p.asked.Kick)}
+	case assign != nil && len(assign.Change.Subscribe) == 0: // so that the record need not be read
+		p.done = new(answer)
+		*p.done, p.changed = h.assigned(h.closed, assign)
 	}
 	select {
 	case h.questions <- p:
 	default:
-		h.options.Logger.Error("too many questions of other nodes wait; one is not answered")
+		h.logger().Error("too many questions of other nodes wait; one is not answered")
 	}
 }
 
@@ -46,7 +55,7 @@ func (h *Hub) answerAll(ctx context.Context, shared SharedBroker) {
 	for {
 		select {
 		case q := <-h.questions:
-			if q.asked.Change == nil && q.asked.Assign == nil {
+			if q.done != nil || (q.asked.Change == nil && q.asked.Assign == nil) {
 				h.reply(ctx, shared, q)
 				continue
 			}
@@ -76,6 +85,7 @@ func (h *Hub) reply(ctx context.Context, shared SharedBroker, q posed) {
 		a.Failure = newFailure(q.err) // it is of a version that knows more
 	case q.done != nil:
 		a = *q.done
+		a.fail(h.markChanged(ctx, q.changed...))
 	case q.Late && (q.asked.Take != nil || q.asked.Change != nil):
 		return // who asked was told that it failed, and has gone on from that
 	default:
@@ -94,14 +104,12 @@ func (h *Hub) reply(ctx context.Context, shared SharedBroker, q posed) {
 func (h *Hub) answer(ctx context.Context, q *question) (a answer) {
 	var err error
 	switch {
-	case q.Kick != nil:
-		a.N = h.kick(*q.Kick)
 	case q.List != nil:
 		a.Connections = h.connections(q.List.Selection, q.List.After, q.List.Limit)
-	case q.Assign != nil && q.Assign.Selection.Connection != "":
-		a.Channels, err = h.assignTo(ctx, q.Assign.Selection, q.Assign.Change)
 	case q.Assign != nil:
-		a.N, err = h.assignAll(ctx, q.Assign.Selection, q.Assign.Change)
+		var changed []string
+		a, changed = h.assigned(ctx, q.Assign)
+		err = h.markChanged(ctx, changed...)
 	case q.Change != nil:
 		a.Channels, err = h.changeOwn(ctx, q.Change.Connection, q.Change.User, q.Change.Change)
 	case q.Knows != nil:
@@ -111,8 +119,28 @@ func (h *Hub) answer(ctx context.Context, q *question) (a answer) {
 	case q.Count != nil:
 		a.Counts = h.counts(q.Count)
 	}
-	a.Failure = newFailure(err)
+	a.fail(err)
 	return a
+}
+
+// fail notes an error, unless there was one before.
+func (a *answer) fail(err error) {
+	if a.Failure == nil {
+		a.Failure = newFailure(err)
+	}
+}
+
+// assigned makes a change from inside, and returns the connections of which other hubs
+// should know that they were changed.
+func (h *Hub) assigned(ctx context.Context, q *assignQuestion) (a answer, changed []string) {
+	var err error
+	if id := q.Selection.Connection; id == "" {
+		a.N, changed, err = h.assignAll(ctx, q.Selection, q.Change)
+	} else if a.Channels, err = h.assignTo(ctx, q.Selection, q.Change); err == nil {
+		changed = []string{id}
+	}
+	a.fail(err)
+	return a, changed
 }
 
 // counts returns how many streams get the events of each of the channels.

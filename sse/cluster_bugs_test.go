@@ -81,6 +81,27 @@ func TestClusterKickOvertaken(t *testing.T) {
 	}
 }
 
+// So was a channel that was taken away.
+func TestClusterWithdrawalOvertaken(t *testing.T) {
+	k := &busyKeeper{newSharedKeeper(1), make(chan struct{}), make(chan struct{})}
+	h := newHubOn(t, k, sse.Options{})
+	publishN(t, h, 1, "first")
+	seen := &recorder{}
+	s := startStream(t, subscribeWith(t, h, sse.SubscribeOptions{Connection: "c", User: "alice", Channels: []string{"a", "b"}}), seen, quiet)
+	k.put(&sse.Question{ID: "slow", Body: []byte(`{"count":["a"]}`)})
+	<-k.answering
+	k.put(&sse.Question{ID: "withdraw", Body: []byte(`{"assign":{"selection":{"User":"alice"},"change":{"Unsubscribe":["a"]}}}`)})
+	publish(t, h, "secret", "a")
+	if _, err := h.Publish(t.Context(), sse.Event{Channels: []string{"b"}, Data: "the last", End: sse.EndAfter}); err != nil {
+		t.Fatal(err)
+	}
+	<-s.done // since all that it has left has ended
+	close(k.goOn)
+	if got := string(seen.bytes()); strings.Contains(got, "secret") || !strings.Contains(got, "the last") {
+		t.Errorf("it was sent %s", seen.bytes())
+	}
+}
+
 // A client asked for its session, had no answer for long, and went back to the node that
 // had it. When that node heard the question at last, it ended the stream.
 func TestClusterLateTake(t *testing.T) {

@@ -156,7 +156,7 @@ func (h *Hub) AssignAll(ctx context.Context, sel Selection, c Change) (changed i
 	return changed, err
 }
 
-func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed int, err error) {
+func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (n int, changed []string, err error) {
 	h.mu.Lock()
 	if len(c.Unsubscribe) > 0 {
 		h.raise(sel)
@@ -166,19 +166,18 @@ func (h *Hub) assignAll(ctx context.Context, sel Selection, c Change) (changed i
 		connections = append(connections, sess.connection)
 	}
 	h.mu.Unlock()
-	var marks []string
 	for _, connection := range connections {
 		switch _, failed := h.assign(ctx, connection, c); {
 		case failed == nil:
-			changed++
+			n++
 			if h.hasChanged(connection) {
-				marks = append(marks, connection)
+				changed = append(changed, connection)
 			}
 		case err == nil && !errors.Is(failed, ErrNoConnection):
 			err = fmt.Errorf("connection %s: %w", connection, failed)
 		}
 	}
-	return changed, cmp.Or(err, h.markChanged(ctx, marks...))
+	return n, changed, err
 }
 
 // Kick ends the streams that are chosen, with the reason [CloseKicked], and
@@ -202,10 +201,6 @@ func (h *Hub) Kick(ctx context.Context, sel Selection) (kicked int, err error) {
 func (h *Hub) kick(sel Selection) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.kickLocked(sel)
-}
-
-func (h *Hub) kickLocked(sel Selection) int {
 	h.raise(sel)
 	found := h.chosen(sel)
 	for _, sess := range found {

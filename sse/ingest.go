@@ -123,6 +123,10 @@ func (h *Hub) deliver(entries []Entry) {
 		return
 	}
 	for i := range entries {
+		if q := entries[i].Question; q != nil {
+			h.pose(q)
+			continue
+		}
 		h.ingest(&entries[i])
 	}
 }
@@ -155,12 +159,6 @@ func (h *Hub) attachedOnce() bool {
 func (h *Hub) ingest(e *Entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if e.Question != nil {
-		if h.attachedOnce() { // else it was asked before there was anybody here
-			h.pose(e.Question)
-		}
-		return
-	}
 	seq := e.Position.Seq
 	if want := h.head.Load() + 1; seq != want || e.Position.Epoch != h.epoch {
 		panic(fmt.Sprintf("sse: broken broker: its tail delivered %s where %s.%d follows", e.Position, h.epoch, want))

@@ -17,7 +17,8 @@
 // A publish is one Lua script in one round trip: it refuses what comes too late for its
 // channel, knows repeats, numbers the events, appends them and gives up the oldest.
 // Publishes at the same time share the connection and its packets. Each node follows the
-// record by one blocked XREAD from the newest entry that it has. Nothing is polled: when
+// record, and the questions of other nodes, by one blocked XREAD from the newest entry that
+// it has, and tells every two seconds that it is alive. Nothing is polled: when
 // there was nothing new for some seconds, one look shows that the connection and the
 // record are still there.
 //
