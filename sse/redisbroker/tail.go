@@ -74,9 +74,7 @@ func (b *Broker) tail(ctx context.Context, t *tail) error {
 		}
 	}
 	defer b.detach(t)
-	if _, err := b.beat(ctx, b.node); err != nil { // what is asked from now on is answered, and waited for
-		return err
-	}
+	_, _ = b.beat(ctx, b.node) // what is asked from now on is answered, and waited for; if it fails, live goes on
 	select {
 	case <-ctx.Done():
 	case <-b.ctx.Done():
